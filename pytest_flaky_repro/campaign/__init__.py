@@ -1,0 +1,1 @@
+"""Campaigns: a stream of trials of one experiment, until something can be said."""

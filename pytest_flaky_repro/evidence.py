@@ -1,0 +1,261 @@
+"""Evidence: append-only JSON lines, on disk before they count.
+
+A file belongs to one writer. Its first line is the plan; each trial has a launch line (before its
+guest is started), a start line (when the guest said START) and a trial line (when it ended).
+A later run that continues an earlier one writes a file of its own, whose plan line names the
+files it continues.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import socket
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.outcomes import Outcome
+
+SCHEMA = 1
+AGAIN = "Free some space or name another folder with --repro-evidence, then go on: --repro-resume"
+
+
+class EvidenceWarning(UserWarning):
+    """Something in an evidence file could not be used."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial's record. Times in seconds; ``console`` is a path relative to the file's folder."""
+
+    experiment: str
+    ticket: int
+    seed: str
+    host: str
+    accel: str
+    boot: str
+    started: str | None  # when START came, ISO 8601 UTC; None if it never did
+    boot_s: float
+    exposure_s: float
+    outcome: Outcome
+    title: str = ""
+    status: str | None = None  # "exit 3", "signal 11", "time over"
+    console: str | None = None
+    detail: str = ""
+    alternates: tuple[str, ...] = ()
+    kind: str | None = None  # the class of crash
+
+
+@dataclass(frozen=True)
+class PlanRecord:
+    """What a campaign set out to do. ``parameters`` is everything that the hash covers."""
+
+    experiment: str
+    parameters: Mapping[str, Any]
+    item: str
+    kernel: str
+    continues: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)  # not covered: versions, paths
+
+    @property
+    def digest(self) -> str:
+        text = json.dumps(self.parameters, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(f"{self.experiment} {text}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class History:
+    """What earlier runs of the same plan left: trials in launch order, with no holes."""
+
+    files: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def next_ticket(self) -> int:
+        return self.trials[-1].ticket + 1 if self.trials else 0
+
+
+class EvidenceWriter:
+    """Appends to a new file of its own, safe to use from several threads that share a lock."""
+
+    def __init__(self, folder: Path, plan: PlanRecord) -> None:
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.path, self._descriptor = _new_file(folder)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # says to others: still being written
+        record = asdict(plan) | {"hash": plan.digest, "created": now(), "host": hostname()}
+        self._append("plan", record)
+
+    def launch(self, ticket: int, seed: str) -> None:
+        self._append("launch", {"ticket": ticket, "seed": seed, "at": now()})
+
+    def start(self, ticket: int, at: str) -> None:
+        self._append("start", {"ticket": ticket, "at": at})
+
+    def trial(self, trial: Trial) -> None:
+        self._append("trial", asdict(trial) | {"outcome": trial.outcome.value})
+
+    def keep_console(self, ticket: int, console: bytes) -> str:
+        """Writes a trial's console beside the evidence; returns its name there."""
+        name = f"{self.path.stem}-{ticket:05}.console"
+        try:
+            (self.folder / name).write_bytes(console)
+        except OSError as error:
+            raise _cannot_write(self.folder / name, error) from error
+        return name
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _append(self, kind: str, record: Mapping[str, Any]) -> None:
+        line = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode() + b"\n"
+        try:
+            done = os.write(self._descriptor, line)
+            if done != len(line):
+                raise OSError(28, "the disk is full")
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+
+def read_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of one file. A line that is not whole is dropped with a warning."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        msg = f"the evidence file {path} cannot be read: {error.strerror}"
+        raise UsageError(msg) from error
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+                raise ValueError("not a record")
+        except ValueError:
+            message = f"{path}:{number}: not a whole record, left out"
+            warnings.warn(message, EvidenceWarning, stacklevel=2)
+            continue
+        if record.get("schema") != SCHEMA:
+            msg = (
+                f"{path}:{number}: evidence of schema {record.get('schema')}, this version reads "
+                f"{SCHEMA}. Use the version that wrote it."
+            )
+            raise UsageError(msg)
+        yield record
+
+
+def load_history(folder: Path, plan: PlanRecord) -> History:
+    """What the newest chain of files in ``folder`` holds, for ``--repro-resume``.
+
+    UsageError when it belongs to another plan (the difference is named) or is still being
+    written.
+    """
+    files = sorted(folder.glob("trials-*.jsonl"))
+    while files:
+        records = list(read_records(files[-1]))
+        if records and records[0]["type"] == "plan":
+            break
+        files.pop()  # a run that died before its plan was whole launched nothing
+    else:
+        return History()
+    newest = files[-1]
+    _refuse_if_written(newest)
+    _refuse_another_plan(newest, records[0], plan)
+    chain = [*records[0]["continues"], newest.name]
+    trials: dict[int, Trial] = {}
+    for name in chain:
+        _replay(list(read_records(folder / name)), plan, trials)
+    return History(tuple(chain), tuple(trials[t] for t in sorted(trials)))
+
+
+def _replay(records: Sequence[dict[str, Any]], plan: PlanRecord, into: dict[int, Trial]) -> None:
+    """Adds a file's trials; a launch that has no trial line is LOST, or VOID if it never started."""
+    started = {r["ticket"]: r["at"] for r in records if r["type"] == "start"}
+    for record in records:
+        if record["type"] == "launch":
+            began = started.get(record["ticket"])
+            into[record["ticket"]] = Trial(
+                experiment=plan.experiment,
+                ticket=record["ticket"],
+                seed=record["seed"],
+                host=hostname(),
+                accel="",
+                boot="",
+                started=began,
+                boot_s=0.0,
+                exposure_s=0.0,
+                outcome=Outcome.LOST if began else Outcome.INFRASTRUCTURE,
+                detail="launched, and the run ended before the trial did",
+            )
+        elif record["type"] == "trial":
+            into[record["ticket"]] = trial_of(record)
+
+
+def trial_of(record: Mapping[str, Any]) -> Trial:
+    """A Trial from its line."""
+    known = {name: record[name] for name in Trial.__dataclass_fields__ if name in record}
+    known["outcome"] = Outcome(record["outcome"])
+    known["alternates"] = tuple(record.get("alternates", ()))
+    return Trial(**known)
+
+
+def folder_name(item: str) -> str:
+    """A folder for one item's evidence: readable, unique, and never a path of its own."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", item).strip(".-")[-80:] or "item"
+    return f"{readable}-{hashlib.sha256(item.encode()).hexdigest()[:10]}"
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def hostname() -> str:
+    return socket.gethostname()
+
+
+def _new_file(folder: Path) -> tuple[Path, int]:
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+    path = folder / f"trials-{stamp}-{os.getpid()}.jsonl"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return path, os.open(path, flags, 0o644)
+
+
+def _refuse_if_written(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"--repro-resume: {path} is still being written by another run. Wait for its end."
+            raise UsageError(msg) from None
+
+
+def _refuse_another_plan(path: Path, record: Mapping[str, Any], plan: PlanRecord) -> None:
+    if record["hash"] == plan.digest:
+        return
+    before, after = record["parameters"], json.loads(json.dumps(dict(plan.parameters)))
+    keys = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    changed = "; ".join(f"{k}: was {before.get(k)!r}, is {after.get(k)!r}" for k in keys)
+    msg = (
+        f"--repro-resume: {path} holds evidence of another plan, and trials of different plans "
+        f"cannot be added up. What differs: {changed or 'the experiment'}. "
+        "Run without --repro-resume to start anew (the old evidence stays)."
+    )
+    raise UsageError(msg)
+
+
+def _cannot_write(path: Path, error: OSError) -> InfrastructureError:
+    return InfrastructureError(f"evidence cannot be written to {path}: {error.strerror}. {AGAIN}")

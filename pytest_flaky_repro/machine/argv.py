@@ -1,0 +1,68 @@
+"""The QEMU command line, a reason beside each flag."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_flaky_repro.machine.spec import Accel, Emulator, GuestSpec
+
+BASE_APPEND = (
+    "console=ttyS0",  # the 8250: the only output that the smallest kernels have
+    "panic=-1",  # a panic ends the guest at once: QEMU leaves because of -no-reboot
+)
+
+
+@dataclass(frozen=True)
+class Wires:
+    """File descriptors of connected sockets that QEMU inherits, one a role."""
+
+    console: int
+    frames: int
+    qmp: int
+
+
+def kernel_command_line(append: str, boot_nonce: str | None) -> str:
+    """What the kernel is told; the boot nonce is left out where identity is asked for."""
+    words = [*BASE_APPEND, append]
+    if boot_nonce is not None:
+        # a parameter that the kernel does not know goes to init's environment: no procfs needed
+        words.append(f"FLAKY_REPRO_BOOT={boot_nonce}")
+    return " ".join(word for word in words if word)
+
+
+def qemu_argv(emulator: Emulator, spec: GuestSpec, boot_nonce: str, wires: Wires) -> list[str]:
+    """The whole command line of one guest."""
+    argv = [
+        str(emulator.path),
+        "-nodefaults",  # nothing the guest could probe, be slowed by, or reach out through
+        "-no-user-config",  # the host's /etc must not change an experiment
+        "-display", "none",
+        "-no-reboot",  # a reboot is the guest's exit (power-off needs ACPI; reboot never does)
+        "-machine", spec.machine,
+        "-accel", "kvm" if spec.accel is Accel.KVM else "tcg,thread=multi",
+        "-cpu", "host" if spec.accel is Accel.KVM else "max",
+        "-smp", str(spec.smp),
+        "-m", f"{spec.memory_mib}M",
+        "-kernel", str(spec.kernel.path),
+        "-initrd", str(spec.initramfs.path),
+        "-append", kernel_command_line(spec.append, boot_nonce),
+        # sockets, not files: drained as it is written, so that the guest never waits for a reader
+        "-chardev", f"socket,id=console,fd={wires.console}",
+        "-serial", "chardev:console",
+        # a second 8250 carries the result frames, which printk would tear on the first
+        "-chardev", f"socket,id=frames,fd={wires.frames}",
+        "-serial", "chardev:frames",
+        "-chardev", f"socket,id=qmp,fd={wires.qmp}",
+        "-mon", "chardev=qmp,mode=control",
+    ]  # fmt: skip
+    if emulator.firmware is not None:
+        # qboot starts the kernel sooner than SeaBIOS and writes the MP table that a kernel
+        # without ACPI needs to find its other CPUs
+        argv += ["-bios", str(emulator.firmware)]
+    if emulator.sandbox:
+        # a guest that breaks out of QEMU can start nothing and gain nothing
+        argv += [
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        ]
+    return argv

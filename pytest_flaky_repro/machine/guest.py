@@ -1,0 +1,370 @@
+"""One running guest: boot it, run commands in it, let it leave.
+
+All of a guest's life happens in the thread that created it.
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pytest_flaky_repro.crash import Collector
+from pytest_flaky_repro.guest import protocol
+from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind
+from pytest_flaky_repro.machine import process, qmp
+from pytest_flaky_repro.machine.argv import Wires, qemu_argv
+from pytest_flaky_repro.machine.clock import PhaseClock
+from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
+from pytest_flaky_repro.machine.spec import Deadlines, Emulator, GuestSpec
+from pytest_flaky_repro.machine.stop import StopSignal
+from pytest_flaky_repro.machine.streams import Role, Streams
+
+NEVER = float("inf")
+READY_REPEATS = 2
+
+
+class Gone(enum.Enum):
+    """Why a guest can no longer be talked to."""
+
+    EXITED = "exited"  # QEMU exited with status 0: the guest was reset
+    FAILED = "failed"  # QEMU exited with an error of its own
+    KILLED = "killed"  # something killed QEMU
+    STALLED = "stalled"  # no progress within the limits of its phase
+    REPORTED = "reported"  # the kernel reported a crash, and the report is complete
+    STOPPED = "stopped"  # we were asked to stop
+    UNTRUSTED = "untrusted"  # it sent frames that are not its agent's: nothing it says can count
+
+
+class GuestGone(Exception):
+    """The guest ended before it said what was waited for."""
+
+    def __init__(self, reason: Gone, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the agent says of its guest. ``messages_seen``: printk reaches our console."""
+
+    cpus: int
+    memory: int
+    release: str
+    port: str
+    has_kmsg: bool
+    messages_seen: bool
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to run in the guest; ``time_s`` is its trial time in seconds, NEVER for no limit."""
+
+    argv: Sequence[str]
+    time_s: float = NEVER
+    env: Sequence[str] = ()
+    entropy: bytes = b""
+
+
+class Ended(enum.Enum):
+    """How a command ended."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIME = "time"  # its time was over; it was still running
+    EXEC = "exec"  # it could not be started
+
+
+@dataclass(frozen=True)
+class End:
+    """An intact END frame. ``code``: exit status, signal or errno; ``seconds`` by the guest's clock."""
+
+    how: Ended
+    code: int
+    seconds: float
+    stuck: bool
+    output: bytes
+
+
+class GuestLike(Protocol):
+    """What a trial needs of a guest; the fake machine is the other one."""
+
+    console: ConsoleLog
+
+    def boot(self) -> Ready: ...
+    def run(
+        self, command: Command, collector: Collector | None, started: Callable[[], None]
+    ) -> End: ...
+    def leave(self) -> None: ...
+    def kill(self) -> None: ...
+    def trial_console(self) -> bytes | None: ...
+    @property
+    def exit_detail(self) -> str: ...
+
+
+class Guest:
+    """A guest in QEMU. Call :meth:`kill` (or :meth:`leave`) when done with it."""
+
+    def __init__(
+        self,
+        emulator: Emulator,
+        spec: GuestSpec,
+        *,
+        stop: StopSignal,
+        limits: Deadlines | None = None,
+        keep_open: Sequence[int] = (),
+    ) -> None:
+        self._limits = limits or Deadlines()
+        self._stop = stop
+        self.console = ConsoleLog()
+        self.qmp = qmp.QmpReader()
+        self._stderr = ConsoleLog(16 << 10)
+        self._scanners = {Role.CONSOLE: protocol.Scanner(), Role.FRAMES: protocol.Scanner()}
+        self._frames: list[Frame] = []
+        self._boot_nonce = secrets.token_hex(8)
+        self._nonces = {self._boot_nonce}
+        self._talks_on = Role.FRAMES
+        self._untrusted: str | None = None
+        self._trial: TrialConsole | None = None
+        self._sequence = 0
+        self._streams = Streams(stop)
+        try:
+            wires = Wires(*(self._streams.wire(r) for r in (Role.CONSOLE, Role.FRAMES, Role.QMP)))
+            argv = qemu_argv(emulator, spec, self._boot_nonce, wires)
+            images = (spec.kernel.descriptor, spec.initramfs.descriptor)
+            self.pid = self._streams.start(argv, (*images, *keep_open))
+        except BaseException:
+            self._streams.close()
+            raise
+        self._streams.write(Role.QMP, qmp.NEGOTIATE)
+
+    # ---- the conversation
+
+    def boot(self) -> Ready:
+        """Waits for READY, and for the proof that kernel messages reach the console."""
+        frame = self._await(
+            (Kind.READY,), self._boot_nonce, self._clock(self._limits.boot_cpu_s), "boot"
+        )
+        port = frame.fields.get("port", "unknown")
+        self._talks_on = Role.FRAMES if port == "ttyS1" else Role.CONSOLE
+        has_kmsg = frame.fields.get("kmsg") == "1"
+        return Ready(
+            cpus=_number(frame, "cpus"),
+            memory=_number(frame, "memory"),
+            release=frame.fields.get("release", "unknown"),
+            port=port,
+            has_kmsg=has_kmsg,
+            messages_seen=has_kmsg and self._printed(protocol.console_check(self._boot_nonce)),
+        )
+
+    def run(
+        self, command: Command, collector: Collector | None, started: Callable[[], None]
+    ) -> End:
+        """Runs one command; ``started`` is called when START has arrived.
+
+        ``collector`` gets what the console prints from this run's mark on, and ends the run
+        (``Gone.REPORTED``) once a crash report is complete.
+        """
+        nonce = secrets.token_hex(16)
+        self._nonces.add(nonce)
+        self._trial = TrialConsole(protocol.run_mark(nonce), collector)
+        self._say(Kind.RUN, nonce, _run_fields(command))
+        self._await((Kind.START,), nonce, self._clock(self._limits.boot_cpu_s), "start")
+        started()
+        clock = self._clock(self._limits.run_grace_cpu_s, not_before=command.time_s)
+        output: dict[int, bytes] = {}
+        while True:
+            frame = self._await((Kind.OUT, Kind.END), nonce, clock, "run")
+            if frame.kind is Kind.END:
+                break
+            output[_number(frame, "at")] = protocol.unpack(frame.fields.get("data", ""))
+        self._say(Kind.ACK, nonce, {})
+        return End(
+            how=Ended(frame.fields.get("how")),
+            code=_number(frame, "code"),
+            seconds=_number(frame, "ns") / 1e9,
+            stuck=frame.fields.get("stuck") != "0",
+            output=_join(output, _number(frame, "output")),
+        )
+
+    def attend(self, wake: int) -> None:
+        """Keeps the guest's streams flowing until the descriptor ``wake`` is readable."""
+        clock = self._clock(NEVER, not_before=NEVER)
+        self._streams.watch(wake)
+        while not self._streams.woken and not self._stop.is_set():
+            if self._streams.returncode() is not None:
+                return
+            self._pump(clock)
+
+    def leave(self) -> None:
+        """Asks the guest to reboot, which ends QEMU, and reads its console to the end."""
+        self._say(Kind.QUIT, "quit", {})
+        clock = self._clock(self._limits.leave_cpu_s)
+        while self._streams.returncode() is None and not clock.expired():
+            if self._stop.is_set():
+                break
+            self._pump(clock)
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends QEMU now. What it had still said is read first; calling it again does nothing."""
+        for role, chunk in self._streams.kill():
+            self._take(role, chunk)
+        self._streams.close()
+
+    def trial_console(self) -> bytes | None:
+        """What the console printed from the last run's mark on; None if the mark never came."""
+        return self._trial.content() if self._trial is not None else None
+
+    @property
+    def exit_detail(self) -> str:
+        """How QEMU ended, with what it said on stderr and over QMP."""
+        code = self._streams.returncode()
+        if code is None:
+            return "QEMU is still running"
+        said = process.describe_exit(code, self._stderr.content().decode("utf-8", "replace"))
+        reason = self.qmp.shutdown_reason
+        return f"{said} (shutdown reason: {reason})" if reason else said
+
+    # ---- waiting
+
+    def _clock(self, cpu_s: float, not_before: float = 0.0) -> PhaseClock:
+        return PhaseClock(
+            self.pid,
+            cpu_s=cpu_s,
+            idle_s=self._limits.idle_s,
+            wall_cap_s=self._limits.wall_cap_s,
+            not_before=not_before,
+        )
+
+    def _await(
+        self, kinds: tuple[Kind, ...], nonce: str, clock: PhaseClock, phase: str
+    ) -> Frame:
+        while True:
+            while self._frames:
+                frame = self._frames.pop(0)
+                if frame.kind in kinds and frame.nonce == nonce:
+                    return frame
+            self._raise_if_gone(clock, phase)
+            self._pump(clock)
+
+    def _printed(self, text: bytes) -> bool:
+        """Whether the console shows ``text``, which the agent wrote before it first said READY.
+
+        It repeats READY every second: two more of those, and the text is not on its way.
+        """
+        clock = self._clock(self._limits.boot_cpu_s)
+        while text not in self.console.content():
+            gone = self._stop.is_set() or self._streams.returncode() is not None
+            if gone or clock.expired() or len(self._frames) >= READY_REPEATS:
+                return False
+            self._pump(clock)
+        return True
+
+    def _raise_if_gone(self, clock: PhaseClock, phase: str) -> None:
+        if self._untrusted is not None:
+            raise GuestGone(Gone.UNTRUSTED, self._untrusted)
+        code = self._streams.returncode()
+        if code is not None:
+            self.kill()
+            if self._frames:
+                return
+            raise GuestGone(_gone_by(code), self.exit_detail)
+        if self._stop.is_set():
+            raise GuestGone(Gone.STOPPED, "stopped before it ended")
+        end_at = self._trial.end_at() if self._trial is not None else None
+        if end_at is not None and time.monotonic() >= end_at:
+            raise GuestGone(Gone.REPORTED, "the kernel's report is complete")
+        if clock.expired():
+            why = f"no progress in phase {phase}: {clock.describe()}; {self._examine()}"
+            raise GuestGone(Gone.STALLED, why)
+
+    def _examine(self) -> str:
+        """Asks QEMU what the CPUs of a silent guest are doing."""
+        clock = PhaseClock(self.pid, cpu_s=5.0, idle_s=2.0, wall_cap_s=5.0)
+        self._streams.write(Role.QMP, qmp.REGISTERS)
+        while self.qmp.registers is None:
+            if clock.expired() or self._streams.returncode() is not None:
+                return "QEMU itself does not answer"
+            self._pump(clock)
+        return qmp.describe_cpus(self.qmp.registers)
+
+    def _pump(self, clock: PhaseClock) -> None:
+        timeout = clock.next_look()
+        end_at = self._trial.end_at() if self._trial is not None else None
+        if end_at is not None:
+            timeout = min(timeout, max(0.0, end_at - time.monotonic()))
+        for role, chunk in self._streams.poll(timeout):
+            self._take(role, chunk)
+            if role in (Role.CONSOLE, Role.FRAMES):
+                clock.progress()
+
+    # ---- what arrives, and what is sent
+
+    def _take(self, role: Role, chunk: bytes) -> None:
+        if role is Role.STDERR:
+            self._stderr.append(chunk)
+        elif role is Role.QMP:
+            self.qmp.feed(chunk)
+        else:
+            if role is Role.CONSOLE:
+                self.console.append(chunk)
+                if self._trial is not None:
+                    self._trial.feed(chunk)
+            for found in self._scanners[role].feed(chunk):
+                self._judge_frame(role, found)
+
+    def _judge_frame(self, role: Role, found: Frame | Damaged) -> None:
+        """Keeps the agent's own frames; a frame from anyone else spoils the guest.
+
+        On a shared console printk may tear a line, so a damaged one means nothing there: the
+        agent repeats what matters. On a port of its own nothing tears, and nobody else writes.
+        """
+        if isinstance(found, Frame) and found.nonce in self._nonces:
+            self._frames.append(found)
+        elif isinstance(found, Frame):
+            self._untrusted = f"a result frame with a nonce that is not ours, on {role.value}"
+        elif role is Role.FRAMES or self._talks_on is Role.FRAMES:
+            self._untrusted = f"a damaged or forged result frame on {role.value}: {found.line!r:.200}"
+
+    def _say(self, kind: Kind, nonce: str, fields: dict[str, str]) -> None:
+        self._sequence += 1
+        frame = Frame(nonce, self._sequence, kind, fields)
+        self._streams.write(self._talks_on, protocol.encode(frame))
+
+
+def _gone_by(returncode: int) -> Gone:
+    if returncode < 0:
+        return Gone.KILLED
+    return Gone.FAILED if returncode else Gone.EXITED
+
+
+def _run_fields(command: Command) -> dict[str, str]:
+    fields = {
+        "argv": protocol.pack("\0".join(command.argv).encode()),
+        "env": protocol.pack("\0".join(command.env).encode()),
+        "entropy": protocol.pack(command.entropy),
+    }
+    if command.time_s != NEVER:
+        fields["time_ms"] = str(max(1, round(command.time_s * 1000)))
+    return fields
+
+
+def _number(frame: Frame, key: str) -> int:
+    text = frame.fields.get(key, "")
+    return int(text) if text.isdecimal() else -1
+
+
+def _join(parts: dict[int, bytes], total: int) -> bytes:
+    """The kept output in order, with a note where the agent dropped some of ``total`` bytes."""
+    joined, at = b"", 0
+    for offset in sorted(parts):
+        if offset > at:
+            joined += b"\n[flaky-repro: %d bytes of output left out here]\n" % (offset - at)
+        joined += parts[offset]
+        at = offset + len(parts[offset])
+    return joined

@@ -1,0 +1,66 @@
+"""A QEMU process that cannot outlive the thread that started it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_flaky_repro.errors import InfrastructureError
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Starts ``argv`` with the given descriptors open, its stderr piped.
+
+    The kernel kills it when the *thread* that called this ends (PR_SET_PDEATHSIG, prctl(2)), so
+    that thread must stay for as long as the process is wanted. ``setpriv`` sets it between fork
+    and exec: running Python there is not safe in a process with threads.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        msg = (
+            "setpriv (util-linux) was not found on PATH; it ties QEMU's life to ours. "
+            "Install it: apt-get install util-linux"
+        )
+        raise InfrastructureError(msg)
+    try:
+        return subprocess.Popen(
+            [setpriv, "--pdeathsig", "KILL", "--", *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=inherited,
+            start_new_session=True,  # Ctrl-C is ours to handle, not QEMU's
+        )
+    except OSError as error:
+        msg = f"could not start QEMU: {error}"
+        raise InfrastructureError(msg) from error
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far (fields 14 and 15 of proc_pid_stat(5)); 0 if gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    fields = text[text.rindex(")") + 2 :].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def describe_exit(returncode: int, stderr: str) -> str:
+    """Why QEMU is gone, in words."""
+    import signal
+
+    if returncode < 0:
+        try:
+            name = signal.Signals(-returncode).name
+        except ValueError:
+            name = f"signal {-returncode}"
+        said = f"QEMU was killed by {name}"
+    else:
+        said = f"QEMU exited with status {returncode}"
+    return f"{said}: {stderr.strip()[-2000:]}" if stderr.strip() else said

@@ -1,0 +1,192 @@
+"""The pytest plugin: options and hooks. What they do lives in the modules they call.
+
+Nothing heavy is imported here: this file is loaded by every pytest run, used or not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flaky_repro.fixtures import kernel, kernels, repro, vm
+from pytest_flaky_repro.session import DEADLINE, VERDICTS, session_of, settings_of
+from pytest_flaky_repro.settings import OPTIONS, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["kernel", "kernels", "repro", "vm"]
+
+MARKER = (
+    "repro(min_rate=, trial_time=, ...): settings of this test's campaigns; every --repro-NAME "
+    "option but those of the run as a whole can be given"
+)
+
+
+# ---- options
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("flaky-repro", "probabilistic crash reproducers on real kernels")
+    for option in OPTIONS:
+        _add(group, option)
+        kind: Any = "args" if option.repeatable else "string"
+        parser.addini(option.ini, option.help, type=kind, default=[] if option.repeatable else "")
+
+
+def _add(group: pytest.OptionGroup, option: Option) -> None:
+    arguments: dict[str, Any] = {"dest": f"repro_{option.name}", "default": None}
+    arguments["help"] = option.help
+    if option.flag:
+        arguments["action"] = "store_true"
+    else:
+        arguments["metavar"] = "|".join(option.choices) or option.metavar
+        arguments["action"] = "append" if option.repeatable else "store"
+    group.addoption(option.option, **arguments)
+    if option.alias is not None:
+        # another plugin may own the short name: the long one always works
+        with contextlib.suppress(ValueError):
+            group.addoption(option.alias, **arguments)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_flaky_repro import hooks
+
+    pluginmanager.add_hookspecs(hooks)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    from pytest_flaky_repro.rootdir import look_again
+
+    look_again(early_config, args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from pytest_flaky_repro.errors import UsageError
+
+    config.addinivalue_line("markers", MARKER)
+    try:
+        settings = settings_of(config)
+        session_of(config).kernels  # noqa: B018 - names are checked before anything is collected
+    except UsageError as error:
+        if config.getoption("repro_exit") == "bisect":
+            pytest.exit(str(error), returncode=125)
+        raise pytest.UsageError(str(error)) from error
+    if settings["reproducer"] is not None and not _paths_were_given(config):
+        config.args = []  # only the reproducer, not whatever tests lie about
+    if not _is_worker(config) and config.pluginmanager.has_plugin("dsession"):
+        from pytest_flaky_repro.xdist import StopFile
+
+        config.pluginmanager.register(StopFile(), "flaky-repro-stop-file")
+
+
+def _in_use(config: pytest.Config) -> bool:
+    settings = settings_of(config)
+    return bool(settings["kernel"] or settings["reproducer"])
+
+
+def _paths_were_given(config: pytest.Config) -> bool:
+    return config.args_source is pytest.Config.ArgsSource.ARGS
+
+
+def pytest_report_header(config: pytest.Config) -> list[str] | None:
+    if not _in_use(config):
+        return None
+    from pytest_flaky_repro.report.header import header
+
+    return header(config)
+
+
+# ---- collection
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kernel" not in metafunc.fixturenames or not _is_ours(metafunc):
+        return
+    names = list(session_of(metafunc.config).kernels)
+    if names:
+        metafunc.parametrize("kernel", names, indirect=True)
+
+
+def _is_ours(metafunc: pytest.Metafunc) -> bool:
+    """Whether ``kernel`` is this plugin's fixture, and not parametrised by the test itself."""
+    own = any("kernel" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    found = metafunc._arg2fixturedefs.get("kernel")  # noqa: SLF001 - there is no public way
+    return not own and bool(found) and found[-1].func is getattr(kernel, "__wrapped__", kernel)
+
+
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
+    if settings_of(session.config)["reproducer"] is not None:
+        from pytest_flaky_repro.collect import reproducer_items
+
+        items.extend(reproducer_items(session))
+
+
+# ---- running and reporting
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> None:
+    """Notes pytest-timeout's deadline, so that a campaign ends before it, its evidence whole."""
+    if settings.timeout:
+        from pytest_flaky_repro.repro import seconds_left
+
+        item.stash[DEADLINE] = seconds_left(settings.timeout)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.excinfo is not None or VERDICTS in item.stash:
+        from pytest_flaky_repro.report.outcomes import amend
+
+        amend(report, item, call)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, Any] | None:
+    if report.when == "repro-progress":
+        return "", "", ""
+    if hasattr(report, "repro_word"):
+        from pytest_flaky_repro.report.outcomes import status
+
+        return status(report)
+    return None
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    config = session.config
+    if not _is_worker(config):
+        from pytest_flaky_repro.progress import ProgressPrinter
+
+        config.pluginmanager.register(ProgressPrinter(config), "flaky-repro-progress")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if settings_of(session.config)["exit"] == "bisect" and not _is_worker(session.config):
+        from pytest_flaky_repro.report.exitstatus import bisect_status
+
+        conclusions = [v["conclusion"] for v in session_of(session.config).summaries]
+        session.exitstatus = bisect_status(conclusions, int(exitstatus))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    summaries = session_of(terminalreporter.config).summaries
+    if summaries:
+        from pytest_flaky_repro.report.terminal import write_summary
+
+        write_summary(terminalreporter, summaries)
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")

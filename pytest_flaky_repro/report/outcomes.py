@@ -1,0 +1,122 @@
+"""A verdict as pytest sees it: outcome, letter, word, short report, JUnit properties."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flaky_repro.errors import CampaignError, InfrastructureError, UsageError
+from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.session import VERDICTS, settings_of
+
+if TYPE_CHECKING:
+    from pytest_flaky_repro.campaign.verdict import Verdict
+
+SECTION = "flaky repro"
+
+
+def amend(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Makes a test's report tell its verdict.
+
+    A failed harness is an error, not a failed test: nothing was found out about the kernel. JUnit
+    and the terminal call errors what fails outside the ``call`` phase, so it is booked there.
+    """
+    if report.when != "call":
+        return
+    verdicts = item.stash.get(VERDICTS, [])
+    error = call.excinfo.value if call.excinfo is not None else None
+    if verdicts:
+        deciding = error.verdict if isinstance(error, CampaignError) else verdicts[-1]
+        report.user_properties += list(properties(deciding).items())
+        report.repro_summary = [summary(verdict, item) for verdict in verdicts]
+        report.repro_word = sentences.word(deciding)
+    if not report.failed:
+        return
+    if isinstance(error, CampaignError):
+        report.longrepr = short_report(error, item)
+    elif isinstance(error, (InfrastructureError, UsageError)):
+        report.longrepr = str(error)
+    if isinstance(error, InfrastructureError):
+        report.repro_word = "INFRASTRUCTURE"
+    if isinstance(error, (InfrastructureError, UsageError)):
+        report.when = "setup"
+
+
+def properties(verdict: Verdict) -> dict[str, str]:
+    """JUnit properties of a test case."""
+    return {
+        "repro.verdict": verdict.conclusion.value,
+        "repro.trials": str(verdict.intact),
+        "repro.crashes": str(verdict.crashes),
+        "repro.infrastructure": str(verdict.void + verdict.lost),
+        "repro.confidence": f"{verdict.design.confidence_safe:g}",
+        "repro.rate_upper": f"{verdict.rate_upper:.6g}",
+        "repro.rate_lower": f"{verdict.rate_lower:.6g}",
+        "repro.kernel_sha256": verdict.subject.kernel_sha256,
+        "repro.evidence": str(verdict.evidence),
+    }
+
+
+def summary(verdict: Verdict, item: pytest.Item) -> dict[str, Any]:
+    """What the terminal's summary prints of a verdict; plain data, since xdist carries it."""
+    del item
+    return {
+        "item": verdict.subject.item,
+        "conclusion": verdict.conclusion.value,
+        "word": sentences.word(verdict),
+        "explanation": sentences.explanation(verdict),
+        "why": sentences.printable(verdict.why),
+        "kinds": [
+            {"title": sentences.printable(k.title), "count": k.count, "first": k.first,
+             "expected": k.expected}
+            for k in verdict.kinds
+        ],
+        "evidence": str(verdict.evidence),
+    }  # fmt: skip
+
+
+def short_report(error: CampaignError, item: pytest.Item) -> str:
+    """The failure as text: verdict, the crash's console, the command that runs it again."""
+    verdict = error.verdict
+    lines = [str(error), ""]
+    tail = _crash_console(verdict)
+    if tail:
+        lines += ["console of the trial (its end):", *(f"    {line}" for line in tail), ""]
+    lines += [
+        f"kernel:   {verdict.subject.kernel_path} (sha256 {verdict.subject.kernel_sha256[:16]})",
+        f"evidence: {verdict.evidence}",
+        f"again:    {sentences.again(item.nodeid, settings_of(item))}",
+    ]
+    return "\n".join(lines)
+
+
+def _crash_console(verdict: Verdict) -> list[str]:
+    trial = verdict.first_crash
+    if trial is None and verdict.conclusion is Conclusion.INFRASTRUCTURE and verdict.trials:
+        trial = verdict.trials[-1]
+    if trial is None or trial.console is None:
+        return []
+    try:
+        console = (verdict.evidence.parent / trial.console).read_bytes()
+    except OSError as error:
+        return [f"(the console file {trial.console} cannot be read: {error.strerror})"]
+    return sentences.console_tail(console)
+
+
+def status(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, Any] | None:
+    """Category, letter and word of a report that has a verdict."""
+    word = getattr(report, "repro_word", None)
+    if word is None:
+        return None
+    if report.passed:
+        undecided = word.startswith("INCONCLUSIVE")
+        return ("passed", "?" if undecided else ".", (word, {"yellow" if undecided else "green": True}))
+    if report.failed and report.when == "call":
+        undecided = word.startswith("INCONCLUSIVE")
+        letter, colour = ("?", "yellow") if undecided else ("F", "red")
+        return ("failed", letter, (word, {colour: True}))
+    if report.failed:
+        return ("error", "E", (word, {"red": True}))
+    return None

@@ -1,0 +1,191 @@
+"""Verdicts in words. Every sentence carries its condition; none says how sure anything *is*.
+
+A verdict of *safe* at confidence C means: if the crash rate were p1 or more, this would have been
+said with probability at most 1 - C. It is no probability that the kernel is fixed.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytest_flaky_repro.outcomes import Conclusion
+
+if TYPE_CHECKING:
+    from pytest_flaky_repro.campaign.loop import Snapshot
+    from pytest_flaky_repro.campaign.verdict import Verdict
+    from pytest_flaky_repro.settings import Settings
+
+_UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\u00a1-\u2027\u2030-\u205f\u2070-\ud7ff]")
+
+
+def percent(rate: float) -> str:
+    """0.0099829 -> '1.0%', 0.00012 -> '0.012%'."""
+    value = 100 * rate
+    if value >= 10 or value == 0:
+        return f"{value:.0f}%"
+    return f"{value:.1f}%" if value >= 0.95 else f"{value:.2g}%"
+
+
+def upwards(rate: float) -> str:
+    """A percentage that is never below ``rate``: an upper bound may be rounded up only."""
+    shown = percent(rate)
+    if float(shown[:-1]) >= 100 * rate * (1 - 1e-12):
+        return shown
+    digits = 0 if 100 * rate >= 10 else 1 if 100 * rate >= 0.95 else 3
+    return f"{100 * rate + 0.5 * 10**-digits:.{digits}f}%"
+
+
+def confidence(value: float) -> str:
+    """0.99 -> '99%', 0.999 -> '99.9%'."""
+    return f"{100 * value:.10g}%"
+
+
+def printable(text: str) -> str:
+    """Guest text with everything that could move a terminal's cursor made visible."""
+    return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
+
+
+def word(verdict: Verdict) -> str:
+    """The verdict as the word beside a test's name."""
+    design = verdict.design
+    if verdict.conclusion is Conclusion.SAFE:
+        bound = f"rate <= {upwards(safe_bound(verdict))} at {confidence(design.confidence_safe)}"
+        return f"SAFE ({verdict.crashes}/{verdict.intact}, {bound})"
+    if verdict.conclusion is Conclusion.CRASHES:
+        return f"CRASHES ({verdict.crashes}/{verdict.intact})"
+    if verdict.conclusion is Conclusion.INCONCLUSIVE:
+        return f"INCONCLUSIVE ({verdict.crashes}/{verdict.intact})"
+    return "INFRASTRUCTURE"
+
+
+def safe_bound(verdict: Verdict) -> float:
+    """The crash rate that *safe* rules out: what the data reached, at most the rate asked for."""
+    if verdict.crashes == 0 and verdict.intact:
+        return 1.0 - (1.0 - verdict.design.confidence_safe) ** (1.0 / verdict.intact)
+    return verdict.design.min_rate
+
+
+def headline(verdict: Verdict) -> str:
+    """One line: the verdict, the counts, what ended it."""
+    counts = f"{verdict.crashes} crashed of {verdict.intact} trials"
+    spent = [f"{verdict.lost} lost"] * bool(verdict.lost) + [f"{verdict.void} void"] * bool(
+        verdict.void
+    )
+    extra = f" (and {', '.join(spent)})" if spent else ""
+    return f"{verdict.conclusion.value}: {counts}{extra}: {printable(verdict.why)}"
+
+
+def explanation(verdict: Verdict) -> list[str]:
+    """What the verdict means, and what it does not."""
+    explain = {
+        Conclusion.SAFE: _explain_safe,
+        Conclusion.CRASHES: _explain_crashes,
+        Conclusion.INCONCLUSIVE: _explain_inconclusive,
+        Conclusion.INFRASTRUCTURE: _explain_infrastructure,
+    }
+    return explain[verdict.conclusion](verdict)
+
+
+def _min_rate(verdict: Verdict) -> str:
+    default = " (default)" if verdict.min_rate_source == "default" else ""
+    return f"{percent(verdict.design.min_rate)}{default}"
+
+
+def _condition(verdict: Verdict) -> str:
+    subject = verdict.subject
+    return f"with this reproducer, trials of up to {subject.trial_time:g} s, and these hosts"
+
+
+def _explain_safe(verdict: Verdict) -> list[str]:
+    design = verdict.design
+    lines = [
+        f"If {_min_rate(verdict)} or more of the trials crashed ({_condition(verdict)}), "
+        f"this would have been said with probability at most {percent(design.error_safe)}.",
+        f"The data rule out a crash rate above {upwards(safe_bound(verdict))} "
+        f"at confidence {confidence(design.confidence_safe)}.",
+    ]
+    if verdict.lost:
+        share = verdict.lost / (verdict.lost + verdict.intact)
+        lines.append(
+            f"{verdict.lost} trials were lost after START ({percent(share)}): "
+            "crashes that hide among them are not ruled out."
+        )
+    return lines
+
+
+def _explain_crashes(verdict: Verdict) -> list[str]:
+    design = verdict.design
+    bound = f"The crash rate is at least {percent(verdict.rate_lower)} at confidence "
+    lines = []
+    if design.noise == 0:
+        lines.append("With a noise floor of 0 (--repro-noise), one crash is proof.")
+    else:
+        lines.append(
+            f"If {percent(design.noise)} or fewer of the trials crashed without the kernel's "
+            f"fault, this would have been said with probability at most "
+            f"{percent(design.error_crash)}."
+        )
+    if verdict.rate_lower > 0:
+        lines.append(f"{bound}{confidence(design.confidence_crash)}.")
+    return lines
+
+
+def _explain_inconclusive(verdict: Verdict) -> list[str]:
+    design = verdict.design
+    lines = []
+    if verdict.intact:
+        lines.append(
+            f"So far a crash rate above {upwards(verdict.rate_upper)} is ruled out at "
+            f"confidence {confidence(design.confidence_safe)}."
+        )
+    if verdict.still_needed is not None:
+        lines.append(
+            f"{verdict.still_needed} more surviving trials would make it safe at "
+            f"{_min_rate(verdict)}; go on with --repro-resume."
+        )
+    return lines
+
+
+def _explain_infrastructure(verdict: Verdict) -> list[str]:
+    del verdict
+    return ["Nothing was learned about the kernel: what failed is the harness or its set-up."]
+
+
+def progress(snapshot: Snapshot) -> str:
+    """One line on a running campaign."""
+    tally = snapshot.tally
+    parts = [f"{tally.trials_low} trials", f"{tally.crashes} crashed"]
+    parts += [f"{snapshot.lost} lost"] * bool(snapshot.lost)
+    parts += [f"{snapshot.void} void"] * bool(snapshot.void)
+    if snapshot.needed:
+        parts.append(f"safe in {snapshot.needed}")
+        done = tally.trials_low
+        if done:
+            parts.append(f"about {_duration(snapshot.elapsed_s * snapshot.needed / done)}")
+    subject = snapshot.subject
+    return f"{printable(subject.item)}: {', '.join(parts)}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def again(nodeid: str, settings: Settings, extra: Mapping[str, str] | None = None) -> str:
+    """The command that runs one test again with the same settings."""
+    words = ["pytest"]
+    if "::" in nodeid:
+        words.append(nodeid)
+    for name, value in {**settings.given(), **(extra or {})}.items():
+        words += [f"{name}={part}" for part in (value if isinstance(value, tuple) else (value,))]
+    return shlex.join(words)
+
+
+def console_tail(console: bytes, lines: int = 25) -> list[str]:
+    """The end of a console, safe to print."""
+    text = console[-16384:].decode("utf-8", "replace").replace("\r", "")
+    return [printable(line)[:300] for line in text.strip("\n").split("\n")[-lines:]]

@@ -1,0 +1,30 @@
+"""The one section that this plugin adds to pytest's summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+COLOURS = {"safe": "green", "crashes": "red", "inconclusive": "yellow", "infrastructure": "red"}
+
+
+def write_summary(
+    reporter: pytest.TerminalReporter, verdicts: list[dict[str, Any]]
+) -> None:
+    """A line a verdict, what it means, and the kinds of crash that were seen."""
+    reporter.section("flaky repro")
+    for verdict in verdicts:
+        reporter.write(verdict["word"], **{COLOURS[verdict["conclusion"]]: True})
+        reporter.write_line(f"  {verdict['item']}")
+        if verdict["conclusion"] != "safe":
+            reporter.write_line(f"    {verdict['why']}")
+        for line in verdict["explanation"]:
+            reporter.write_line(f"    {line}")
+        for kind in verdict["kinds"]:
+            mark = "" if kind["expected"] else " (not the expected crash)"
+            reporter.write_line(
+                f"    {kind['count']:5} x {kind['title']}{mark} (first: trial {kind['first']})"
+            )
+        reporter.write_line(f"    evidence: {verdict['evidence']}")

@@ -1,0 +1,113 @@
+"""What one pytest session keeps for its campaigns, in ``config.stash`` (no globals)."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flaky_repro.settings import OPTIONS, Settings, Sources, resolve
+
+if TYPE_CHECKING:
+    from pytest_flaky_repro.bench import Bench
+    from pytest_flaky_repro.campaign.loop import Observer
+    from pytest_flaky_repro.campaign.verdict import Verdict
+    from pytest_flaky_repro.kernels import Kernels
+
+STOP_FILE_POLL_S = 0.5
+
+
+class Session:
+    """Shared by all items of one pytest process."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self._bench: Bench | None = None
+        self._kernels: Kernels | None = None
+        self._stop_file = _stop_file(config)
+        self._looked = 0.0
+        self.summaries: list[dict[str, Any]] = []  # verdicts, as plain data, as they come in
+
+    @property
+    def bench(self) -> Bench:
+        if self._bench is None:
+            from pytest_flaky_repro.bench import Bench
+
+            self._bench = Bench(self.config.invocation_params.dir)
+        return self._bench
+
+    @property
+    def kernels(self) -> Kernels:
+        if self._kernels is None:
+            from pytest_flaky_repro.kernels import parse_kernels
+
+            texts = settings_of(self.config)["kernel"]
+            self._kernels = parse_kernels(texts, self.config.invocation_params.dir)
+        return self._kernels
+
+    def observer(self, item: pytest.Item) -> Observer:
+        from pytest_flaky_repro.progress import ItemObserver
+
+        return ItemObserver(item)
+
+    def should_stop(self) -> str | None:
+        """Why running campaigns have to end, if the xdist controller says so."""
+        if self._stop_file is None or time.monotonic() - self._looked < STOP_FILE_POLL_S:
+            return None
+        self._looked = time.monotonic()
+        return "the test run is being stopped" if self._stop_file.exists() else None
+
+
+SESSION = pytest.StashKey[Session]()
+SETTINGS = pytest.StashKey[Settings]()
+VERDICTS = pytest.StashKey["list[Verdict]"]()
+DEADLINE = pytest.StashKey[float]()
+
+
+def session_of(config: pytest.Config) -> Session:
+    """The session's state, made when first asked for."""
+    if SESSION not in config.stash:
+        config.stash[SESSION] = Session(config)
+    return config.stash[SESSION]
+
+
+def settings_of(node: pytest.Item | pytest.Config) -> Settings:
+    """Resolved settings of one test, or of the run."""
+    if SETTINGS in node.stash:
+        return node.stash[SETTINGS]
+    config = node if isinstance(node, pytest.Config) else node.config
+    marker: dict[str, Any] = {}
+    where = ""
+    if isinstance(node, pytest.Item):
+        where = node.nodeid
+        for mark in reversed(list(node.iter_markers("repro"))):  # the closest has the last word
+            marker |= mark.kwargs
+            if mark.args:
+                raise pytest.UsageError(f"@pytest.mark.repro on {where} takes keywords only")
+    node.stash[SETTINGS] = resolve(
+        Sources(
+            marker=marker,
+            command_line=_command_line(config),
+            environment=os.environ,
+            ini={o.name: _ini(config, o.ini, repeatable=o.repeatable) for o in OPTIONS},
+            where=where,
+        )
+    )
+    return node.stash[SETTINGS]
+
+
+def _command_line(config: pytest.Config) -> dict[str, Any]:
+    return {o.name: config.getoption(f"repro_{o.name}", None) for o in OPTIONS}
+
+
+def _ini(config: pytest.Config, name: str, *, repeatable: bool) -> Any:
+    value = config.getini(name)
+    return value if value or not repeatable else None
+
+
+def _stop_file(config: pytest.Config) -> Path | None:
+    told = getattr(config, "workerinput", {}).get("repro_stop_file")
+    return Path(told) if told else None

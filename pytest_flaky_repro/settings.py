@@ -1,0 +1,236 @@
+"""Every option: its name, its meaning, where its value came from.
+
+Precedence: marker > command line > ``PYTEST_REPRO_*`` > ini ``repro_*`` > default. Importing this
+loads nothing heavy: it is read on every pytest run, used or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_flaky_repro.errors import UsageError
+
+Parse = Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. ``flags`` beyond ``--repro-NAME`` are its short public names."""
+
+    name: str
+    parse: Parse
+    default: Any
+    help: str
+    metavar: str
+    alias: str | None = None
+    choices: tuple[str, ...] = ()
+    in_marker: bool = True
+    repeatable: bool = False
+    flag: bool = False
+
+    @property
+    def option(self) -> str:
+        return "--repro-" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "PYTEST_REPRO_" + self.name.upper()
+
+    @property
+    def ini(self) -> str:
+        return "repro_" + self.name
+
+
+def rate(text: str) -> float:
+    return _number(text, float, lambda v: 0.0 < v < 1.0, "a number between 0 and 1")
+
+
+def noise_rate(text: str) -> float:
+    return _number(text, float, lambda v: 0.0 <= v < 1.0, "a number from 0 up to, not including, 1")
+
+
+def confidence(text: str) -> float:
+    return _number(text, float, lambda v: 0.5 <= v < 1.0, "a number from 0.5 up to, not incl., 1")
+
+
+def seconds(text: str) -> float:
+    good = "a positive number of seconds"
+    return _number(text, float, lambda v: 0.0 < v < float("inf"), good)
+
+
+def count(text: str) -> int:
+    return _number(text, int, lambda v: v >= 1, "a whole number from 1 up")
+
+
+def jobs(text: str) -> int | None:
+    """None stands for auto."""
+    return None if text == "auto" else count(text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def truth(text: str) -> bool:
+    answers = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in answers:
+        raise ValueError("1, true, yes, 0, false or no")
+    return answers[text.lower()]
+
+
+def _number(text: str, kind: Callable[[str], Any], good: Callable[[Any], bool], what: str) -> Any:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError(what) from None
+    if not good(value):
+        raise ValueError(what)
+    return value
+
+
+DEFAULT_MIN_RATE = 0.05
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "kernel", str, (), "a kernel (bzImage) to test; repeatable", "[NAME=]PATH",
+        alias="--kernel", in_marker=False, repeatable=True,
+    ),
+    Option(
+        "confidence", confidence, 0.95, "how sure either verdict has to be", "C",
+        alias="--confidence",
+    ),
+    Option(
+        "confidence_safe", confidence, None, "confidence of 'safe', if it should differ", "C",
+    ),
+    Option(
+        "confidence_crash", confidence, None, "confidence of 'crashes', if it should differ", "C",
+    ),
+    Option(
+        "initrd", str, (), "an archive laid over the generated initramfs; repeatable", "PATH",
+        alias="--initrd", in_marker=False, repeatable=True,
+    ),
+    Option(
+        "reproducer", str, None, "test this program on each kernel; no test file needed", "PATH",
+        alias="--reproducer", in_marker=False,
+    ),
+    Option("min_rate", rate, DEFAULT_MIN_RATE, "the smallest crash rate a trial that must not be missed", "P"),
+    Option("noise", noise_rate, 0.0, "the rate of crashes that are not the kernel's fault", "P"),
+    Option("trial_time", seconds, 10.0, "seconds a reproducer may run in one trial", "S"),
+    Option("max_trials", count, None, "stop as inconclusive after so many trials", "N"),
+    Option("budget", seconds, None, "stop as inconclusive after so many seconds", "S"),
+    Option("jobs", jobs, None, "guests at once for one test (default: as many as fit)", "N|auto"),
+    Option("accel", str, "auto", "how QEMU runs the guest", "A", choices=("auto", "kvm", "tcg")),
+    Option("smp", count, 1, "CPUs of the guest", "N"),
+    Option("memory", count, 256, "memory of the guest", "MIB"),
+    Option("append", str, "", "more words for the kernel's command line", "ARGS"),
+    Option("machine", str, "pc", "QEMU's machine type", "M"),
+    Option("boot", str, "cold", "how a trial gets its guest", "HOW", choices=("cold",)),
+    Option("evidence", str, ".repro", "the folder of the trials' records", "DIR", in_marker=False),
+    Option(
+        "resume", truth, False, "go on from the evidence of an earlier run", "",
+        in_marker=False, flag=True,
+    ),
+    Option(
+        "inconclusive", str, "fail", "what a test without a verdict does", "HOW",
+        choices=("fail", "skip", "pass"),
+    ),
+    Option(
+        "other", str, "fail", "what another crash than the expected one does", "HOW",
+        choices=("fail", "count", "ignore"),
+    ),
+    Option(
+        "hung", str, "lost", "what a guest that hangs in its trial counts as", "AS",
+        choices=("lost", "crash"),
+    ),
+    Option("crash_classes", str, "", "classes of crash: only these, or +NAME, -NAME", "LIST"),
+    Option(
+        "exit", str, "pytest", "exit status: pytest's, or 0/1/125 for git bisect run", "KIND",
+        choices=("pytest", "bisect"), in_marker=False,
+    ),
+    Option("qemu", str, None, "the QEMU to use", "PATH", in_marker=False),
+)  # fmt: skip
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where values may come from, the strongest first. Each maps an option's name to raw text."""
+
+    marker: Mapping[str, Any]
+    command_line: Mapping[str, Any]
+    environment: Mapping[str, str]
+    ini: Mapping[str, Any]
+    where: str = ""  # of the marker: the test's id
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved options: ``settings["smp"]``, and where each came from."""
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def source(self, name: str) -> str:
+        """Such as ``--repro-smp`` or ``default``."""
+        return self.sources[name]
+
+    def given(self) -> dict[str, Any]:
+        """What was set by anybody but a marker, as command-line options to set it again."""
+        return {
+            option.alias or option.option: self.values[option.name]
+            for option in OPTIONS
+            if not option.flag
+            and self.sources[option.name] != "default"
+            and not self.sources[option.name].startswith("@")
+        }
+
+
+def resolve(sources: Sources) -> Settings:
+    """Settings for one test, or for the run when there is no marker."""
+    unknown = sorted(set(sources.marker) - {o.name for o in OPTIONS if o.in_marker})
+    if unknown:
+        allowed = ", ".join(o.name for o in OPTIONS if o.in_marker)
+        msg = (
+            f"@pytest.mark.repro on {sources.where}: unknown argument {unknown[0]!r}. "
+            f"Known are: {allowed}."
+        )
+        raise UsageError(msg)
+    values, names = {}, {}
+    for option in OPTIONS:
+        values[option.name], names[option.name] = _resolve_one(option, sources)
+    return Settings(values, names)
+
+
+def _resolve_one(option: Option, sources: Sources) -> tuple[Any, str]:
+    candidates = (
+        (sources.marker.get(option.name), f"@pytest.mark.repro({option.name}=) on {sources.where}"),
+        (sources.command_line.get(option.name), option.alias or option.option),
+        (sources.environment.get(option.variable), f"environment variable {option.variable}"),
+        (sources.ini.get(option.name), f"ini option {option.ini}"),
+    )
+    for raw, source in candidates:
+        if raw is not None and raw != [] and raw != "":
+            return _parse(option, raw, source), source
+    return option.default, "default"
+
+
+def _parse(option: Option, raw: Any, source: str) -> Any:
+    if option.repeatable:
+        return tuple(raw) if isinstance(raw, (list, tuple)) else words(str(raw))
+    if option.flag and isinstance(raw, bool):
+        return raw
+    text = str(raw)
+    if option.choices and text not in option.choices:
+        msg = f"{source}: {text!r} is not one of {', '.join(option.choices)}"
+        raise UsageError(msg)
+    try:
+        return option.parse(text)
+    except ValueError as error:
+        msg = f"{source}: expected {error}, got {text!r}"
+        raise UsageError(msg) from None

@@ -49,7 +49,7 @@ class Collector:
         start = max(self._marked - _LONGEST_MARK, scan.hits[-1].end) - scan.base
         tail = bytes(memoryview(scan.text)[max(start, 0) :])
         self._marked = scan.end
-        return any(mark in tail for mark in END_MARKS[scan.hits[-1].row.ends])
+        return END_MARKS[scan.hits[-1].row.ends].search(tail) is not None
 
     @property
     def seen(self) -> bool:

@@ -73,11 +73,16 @@ def _below_interrupt(frames: Sequence[Frame]) -> int:
     return first
 
 
+def bystander(stack: Sequence[Frame]) -> bool:
+    """Whether a stack is shown for another reason than that it stalls."""
+    return any(frame.name in _BYSTANDERS for frame in stack)
+
+
 def entered(trace: Trace, skip: re.Pattern[str]) -> Sequence[Frame]:
     """The candidate frames of a stall, best first."""
     for stack in trace.stacks:
         sure = [frame for frame in stack if frame.sure]
-        if any(frame.name in _BYSTANDERS for frame in sure):
+        if bystander(stack):
             continue
         below = sure[_below_interrupt(sure) :]
         calls = [frame for frame in below[:4] if frame.name.startswith("smp_call_function")]

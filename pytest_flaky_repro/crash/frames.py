@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from .records import Record
+    from collections.abc import Sequence
 
 _ADDRESS = rb"(?:\(?\[<?[0-9a-fA-Fx]{6,18}>?\]\)?:? *)"
 _PLACE = rb" [^\s:()]+\.[a-zA-Z]{1,3}:\d+"
@@ -24,7 +23,8 @@ FRAME = re.compile(
     rb"(?P<symbol><?[A-Za-z_$][^\s+()]*(?: as [^\s+()]*)?)\+0x[0-9a-f]+/0x[0-9a-f]+"
     rb"|(?P<inlined>[A-Za-z_]\w*(?:\.\w+)*)" + _PLACE + rb"(?: \[inline\])?$"
     # arch/arm/kernel/traps.c, dump_backtrace_entry()
-    rb"|\(?(?P<callee>[A-Za-z_][\w.]*)\)? from )"
+    rb"|\(?(?P<callee>[A-Za-z_][\w.]*)\)? from "
+    rb"(?:\[<[0-9a-f]+>\] \()?(?P<caller>[A-Za-z_][\w.]*))"
 )
 _TRACE = re.compile(
     rb"[ \t]*(?:(?:Kernel )?[Cc]all [Tt]race ?:|NMI backtrace for cpu|Backtrace:|stack backtrace:|page last allocated via|Stack:\s*\[<"
@@ -48,6 +48,7 @@ _SUFFIX = re.compile(r"(?:\.(?:isra|constprop|part|cold|llvm|lto_priv)(?:\.\d+)?
 _MANGLED = re.compile(r"_Z(?P<length>[1-9]\d*)")  # Itanium C++ ABI: a plain function
 
 
+@lru_cache(maxsize=4096)
 def plain(name: bytes) -> str:
     """A function's name as the source has it: compiler suffixes cut off.
 
@@ -75,8 +76,7 @@ def canonical(name: str) -> str:
     return _CALL.sub("", name, count=1) if _CALL.match(name) else name
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One stack frame; ``sure`` is False for an address the unwinder does not vouch for."""
 
     name: str
@@ -101,39 +101,65 @@ def frame_of(text: bytes) -> Frame | None:
     match = FRAME.match(text)
     if match is None:
         return None
-    return Frame(plain(match["symbol"] or match["inlined"] or match["callee"]), match["doubt"] is None)
+    return Frame(plain(match["symbol"] or match["inlined"] or match["callee"]), not match["doubt"])
 
 
-def read_trace(lines: Iterable[Record], *, bare: bool = False) -> Trace:
-    """Collect the program counters and stacks of a report's records.
+class TraceReader:
+    """Takes a report's lines one by one and keeps its program counters and stacks.
 
     ``bare``: stacks come without a ``Call Trace:`` line in front (KMSAN, KCSAN, KFENCE).
     """
-    counters: list[Frame] = []
-    stacks: list[list[Frame]] = []
-    inside = False
-    for record in lines:
-        text = record.text
+
+    def __init__(self, *, bare: bool = False) -> None:
+        self._bare = bare
+        self._counters: list[Frame] = []
+        self._stacks: list[list[Frame]] = []
+        self._inside = False
+
+    def take(self, text: bytes) -> bool:
+        """Take one line; True when it ended a stack that holds frames."""
+        if self._inside or self._bare:
+            frame = frame_of(text)
+            if frame is not None:
+                if not self._inside:
+                    self._stacks.append([])
+                    self._inside = True
+                self._add(text, frame)
+                return False
         if _TRACE.match(text):
-            stacks.append([])
-            inside = True
-            continue
+            ended = self._inside and bool(self._stacks[-1])
+            self._stacks.append([])
+            self._inside = True
+            return ended
         counter = _COUNTER.match(text)
         if counter is not None:
-            if not inside or not stacks[-1]:
-                counters.append(Frame(plain(counter["name"])))
-            elif counter["name"]:
-                stacks[-1].append(Frame(plain(counter["name"])))
-            continue
-        frame = frame_of(text) if inside or bare else None
-        if frame is not None and not inside:
-            stacks.append([])
-            inside = True
-        if frame is not None:
-            stacks[-1].append(frame)
-        elif inside and (not text.strip() or _TRACE_ENDS.match(text)):
-            inside = not stacks[-1]
-    return Trace(tuple(counters), tuple(tuple(stack) for stack in stacks))
+            known = self._stacks[-1] if self._inside and self._stacks[-1] else self._counters
+            known.append(Frame(plain(counter["name"])))
+        elif self._inside and (not text.strip() or _TRACE_ENDS.match(text)):
+            self._inside = not self._stacks[-1]
+            return not self._inside
+        return False
+
+    def _add(self, text: bytes, frame: Frame) -> None:
+        """Add a frame; "a from b" names two, of which the next line names b again."""
+        stack = self._stacks[-1]
+        match = FRAME.match(text) if b" from " in text else None
+        if match is None or match["caller"] is None:
+            stack.append(frame)
+            return
+        if not stack or stack[-1].name != frame.name:
+            stack.append(frame)
+        stack.append(Frame(plain(match["caller"])))
+
+    @property
+    def latest(self) -> Sequence[Frame]:
+        """The last stack that holds a frame."""
+        return next((stack for stack in reversed(self._stacks) if stack), ())
+
+    @property
+    def trace(self) -> Trace:
+        """All that was read so far."""
+        return Trace(tuple(self._counters), tuple(tuple(stack) for stack in self._stacks))
 
 
 def first_meaning(frames: Sequence[Frame], skip: re.Pattern[str]) -> str | None:

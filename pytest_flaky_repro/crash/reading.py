@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .dispatch import entered
+from .dispatch import bystander, entered
 from .formats import Ends, Format, Where, spoken
-from .frames import Frame, Trace, canonical, first_meaning, read_trace
+from .frames import Frame, Trace, TraceReader, canonical, first_meaning
 from .kinds import CrashClass
 from .lockdep import became_at, locks_at
 from .records import Record, records
 from .userstack import user_frames
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Sequence
 
     from .scan import Hit, Scan
@@ -125,45 +125,56 @@ def _printed_by_its_own(hit: Hit, scan: Scan, text: bytes) -> bool:
 
 
 _KERNEL_MARKS = (b"Call Trace:", b"Call trace:", b" PID: ", b"RIP: ", b"unreferenced object 0x")
-_PANIC_MARKS = (b"---[ end Kernel panic", b"Kernel Offset: ", b"Rebooting in ")
-END_MARKS: dict[Ends, tuple[bytes, ...]] = {
-    Ends.TRACE: (b"---[ end trace", *_PANIC_MARKS),
-    Ends.RULE: (b"====================", *_PANIC_MARKS),
-    Ends.STACK: (b"</TASK>", b"---[ end trace", *_PANIC_MARKS),
-    Ends.PANIC: _PANIC_MARKS,
-    Ends.IDLE: _PANIC_MARKS,
-    Ends.LINE: (b"",),
+_PANIC_MARKS = (rb"---\[ end Kernel panic", rb"Kernel Offset: ", rb"Rebooting in ")
+END_MARKS: dict[Ends, re.Pattern[bytes]] = {
+    ends: re.compile(b"|".join((*marks, *_PANIC_MARKS)))
+    for ends, marks in {
+        Ends.TRACE: (rb"---\[ end trace",),
+        Ends.RULE: (rb"={20,}",),
+        Ends.STACK: (rb"</TASK>", rb"---\[ end trace"),
+        Ends.PANIC: (),
+        Ends.IDLE: (),
+        Ends.LINE: (rb"",),
+    }.items()
 }
 
 
 def _complete(case: Case, window: bytes) -> bool:
-    return any(mark in window for mark in END_MARKS[case.hit.row.ends])
+    return END_MARKS[case.hit.row.ends].search(window) is not None
 
 
-def _body(case: Case, text: bytes, base: int) -> list[Record]:
-    """The lines of one report, those of other callers left out where callers are printed."""
+def _body(case: Case, text: bytes, base: int) -> tuple[list[Record], Trace]:
+    """The lines of one report up to where its first stack ends, and that stack.
+
+    The lines of other callers are left out where callers are printed.
+    """
     lines: list[Record] = []
+    row = case.hit.row
     caller = case.hit.record.caller
     stamped = case.hit.record.stamped
+    reader = TraceReader(bare=row.kind in _BARE)
+    stalled = Where.ENTRY in row.where
     for record in records(text, case.hit.end - base, case.stop - base):
         if caller is not None and record.caller is not None and record.caller != caller:
             continue
-        if stamped and not record.stamped and not case.hit.row.user:
+        if stamped and not record.stamped and not row.user:
             continue
         lines.append(record)
         if len(lines) >= LINES:
             break
-    return lines
+        ended = reader.take(record.text)
+        if ended and not row.user and not (stalled and bystander(reader.latest)):
+            break
+    return lines, reader.trace
 
 
 def _report(case: Case, text: bytes, base: int) -> Report | None:
     row = case.hit.row
-    lines = _body(case, text, base)
+    lines, trace = _body(case, text, base)
     words = {k: spoken(k, v) for k, v in case.hit.match.groupdict().items() if v is not None}
     found = _details(row, lines, words)
     if row.details and row.needs and not found:
         return None
-    trace = read_trace(lines, bare=row.kind in _BARE) if row.where else Trace((), ())
     seen = _frame(row, words, trace, lines)
     frame = None if seen is None else canonical(seen)
     title, whole = _title(row, words, frame, found=found)
@@ -177,23 +188,21 @@ def _report(case: Case, text: bytes, base: int) -> Report | None:
         frozenset(alternates - {title}),
         row.kind,
         case.hit.start,
-        _end(case, lines, base),
+        _end(case, text, base),
         corrupted=frameless or row.torn or (bool(row.details) and not found),
         generic=row.generic or (frameless and bool(row.where)),
     )
 
 
-def _end(case: Case, lines: Sequence[Record], base: int) -> int:
-    """Where the report ends: behind its end marker, else behind its last line."""
-    end = base + lines[-1].end if lines else case.hit.end
-    marks = END_MARKS[case.hit.row.ends]
+def _end(case: Case, text: bytes, base: int) -> int:
+    """Where the report ends: behind the line of its end marker, else where the next one starts."""
     if case.hit.row.ends is Ends.LINE:
-        end = case.hit.end
-    else:
-        for record in lines:
-            if any(mark in record.text for mark in marks):
-                end = base + record.end
-                break
+        return case.hit.end
+    mark = END_MARKS[case.hit.row.ends].search(text, case.hit.end - base, case.stop - base)
+    end = case.stop
+    if mark is not None:
+        newline = text.find(b"\n", mark.end(), case.stop - base)
+        end = case.stop if newline < 0 else base + newline + 1
     return max([end, *(part.end for part in case.parts)])
 
 

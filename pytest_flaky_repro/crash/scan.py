@@ -54,6 +54,15 @@ NEEDLES = (
     b" detected ***",
     b"(): ",
     b"' failed.",
+    b"SYZFAIL: ",
+    b"libFuzzer: ",
+    b"FATAL:",
+    b"heck failed: ",
+    b"CHECK failed: ",
+    b"# Fatal error in ",
+    b"Exception in thread ",
+    b"Java Exception: ",
+    b"received signal SIG",
     b"Traceback (most recent call last):",
 )
 

@@ -17,6 +17,7 @@ _REPORTING = (
     r"\w+_panic|bad_page|dump_page",
     r"v?s?c?n?printf|string(_nocheck)?|pointer|format_decode|number|symbol_string|widen_string",
     r"arch_stack_walk|(save_)?stack_trace_\w+|_*save_stack\w*|return_address|walk_stackframe",
+    r"_*should_fail\w*|fail_dump|setup_fault_attr",
     r"nmi_(panic|cpu_backtrace\w*|trigger_cpumask_backtrace)|panic_bad_stack|handle_bad_stack",
     r"__bad_stack|(arch_)?trigger_\w*backtrace\w*|do_exit|rust_begin_unwind|rust_helper_\w+",
 )
@@ -187,7 +188,7 @@ _WAITING = (
     r"_*(schedule|io_schedule)\w*|context_switch|__switch_to\w*|preempt_\w+|irqentry_\w+",
     r"_*wait_(for|on|event)_\w+|bit_wait\w*|out_of_line_wait\w*|_*wait_woken|prepare_to_\w+",
     r"_*synchronize_\w+|rcu_barrier\w*|_*wait_rcu_gp|exp_funnel_lock|_*rcu_\w+",
-    r"kthread_(stop|park)|_*kthread_flush_\w+|io_wq_\w+",
+    r"kthread|ret_from_fork\w*|kthread_(stop|park)|_*kthread_flush_\w+|io_wq_\w+",
     r"\w*(lock_page|folio_(wait|lock)|page_bit|fdatawait|_sleep_on)\w*|do_read_cache_(folio|page)",
     r"sk_wait_data|_*lock_sock\w*|release_sock|console_lock\w*|console_trylock\w*",
     r"\w*ldsem_\w+|tty_ldisc_(ref_wait|lock\w*)|_*rt_mutex\w*|rt_mutex_\w+|nanosleep\w*",

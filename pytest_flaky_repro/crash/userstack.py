@@ -1,4 +1,4 @@
-"""User-space stacks: Go's, and the ``#N 0xaddress in function`` lines of sanitizers and gdb."""
+"""User-space stacks: Go's, Python's, and the ``#N`` lines of sanitizers and debuggers."""
 
 from __future__ import annotations
 
@@ -12,33 +12,60 @@ if TYPE_CHECKING:
 
     from .records import Record
 
+# sanitizer_stacktrace_printer.cpp: "#0 0x55ac in name file:line:column (module+0xoffset)"
 _NUMBERED = re.compile(
-    rb"\s*#\d+ +(?:0x[0-9a-f]+ +)?(?:in +)?(?P<name>[^\s(][^\n]*?)(?: \(.*\)| /\S+| [\w./-]+:\d+\S*| <null>)*$"
+    rb"\s*#\d+:? +(?:0x[0-9a-f]+,? +)?(?:in +)?(?P<name>[^\n]*)$"
 )
-_GO = re.compile(rb"\s*(?P<name>[A-Za-z_][\w./\-%]*\.[\w.()*\[\]/{}]+?)\((?:[^()]*|\.\.\.|.*)\)$")
+# runtime/traceback.go: "package/path.(*Type).method(arguments)"
+_GO = re.compile(rb"\s*(?P<name>[A-Za-z_][\w./\-%]*\.[\w.()*\[\]/{}]+?)\((?:[^()]*|.*)\)$")
+_PYTHON = re.compile(rb'\s+File "[^"]+", line \d+, in (?P<name>\S+)$')
+_WHERE = re.compile(
+    r"\s+(?:\([^()]*\+0x[0-9a-f]+\)|\(BuildId: \w+\)|\S*:\d+\S*|\?\?:\S*|<null>|_asan_rtl_"
+    r"|(?:[A-Za-z]:)?[\\/]\S+|at|from)$"
+)
+_ARGUMENTS = re.compile(r"(?:\s*\(.*$| const$)")
+# What a program's own function is called through, or dies in.
 _DULL = re.compile(
-    r"_*interceptor_\w+|_*interceptor\S*|_*(asan|msan|tsan|ubsan|lsan|hwasan|sanitizer|libc)\w*"
-    r"|_start|_*libc_start\w*|start_thread|clone3?|main_impl|(malloc|calloc|realloc|free|strdup)"
-    r"|operator (new|delete).*|pthread_create|abort|raise|gsignal|_*assert\w*|mem\w+|str\w+"
+    r"_*interceptor\S*|_*(asan|msan|tsan|ubsan|lsan|hwasan|sanitizer|libc|pthread)\w*|0x[0-9a-f]+"
+    r"|_start|start_thread|clone3?|(mm|re|c|std::)?(malloc|calloc|realloc|free|strn?dup)"
+    r"|operator (new|delete).*|operator|operator->|abort|raise|g?signal|kill|mem\w+|str\w+|poll"
+    r"|_*assert\w*|g_assert\w*|_*\w+_chk\w*|__?cxa_\w+|V8_Fatal|WTFCrash\w*|.*Die\(\)"
     r"|(internal/)?runtime(/\w+)*\..*|panic|testing\.\w+.*|sync(/atomic)?\..*|syscall\..*"
-    r"|_*\w+_chk\w*|std::.*|core::panicking.*|rust_begin_unwind|fuzzer::.*|.*Die\(\)"
+    r"|std::.*|core::panicking.*|rust_begin_unwind|fuzzer::.*|base::debug::.*|logging::\w*Log\w*.*"
+    r"|testing::.*|fuzztest::.*|\(?<null>|<unknown.*|\?\?"
 )
-_FUNCTION_END = re.compile(r"\(.*$")
 
 
 def user_frames(lines: Iterable[Record]) -> list[Frame]:
-    """The frames of the first user-space stack that names a function of the program."""
+    """The frames of the first user-space stack that names a function of the program.
+
+    Python's stack is printed outermost first, so its frames come back in reverse.
+    """
     frames: list[Frame] = []
+    inner: list[Frame] = []
     for record in lines:
         text = record.text
-        numbered = _NUMBERED.match(text)
-        match = numbered or _GO.match(text)
-        if match is not None:
-            name = match["name"].decode("utf-8", "replace")
-            if numbered is not None:
-                name = _FUNCTION_END.sub("", name)
-            if name and not _DULL.fullmatch(name):
-                frames.append(Frame(name))
+        python = _PYTHON.match(text)
+        if python is not None:
+            inner.insert(0, Frame(python["name"].decode("utf-8", "replace")))
+            continue
+        name = _name(text)
+        if name is not None and not _DULL.fullmatch(name):
+            frames.append(Frame(name))
         elif frames and not text.strip():
             break
-    return frames
+    return inner or frames
+
+
+def _name(text: bytes) -> str | None:
+    numbered = _NUMBERED.match(text)
+    if numbered is None:
+        go = _GO.match(text)
+        return None if go is None else go["name"].decode("utf-8", "replace")
+    name = numbered["name"].decode("utf-8", "replace").rstrip()
+    shorter = _WHERE.sub("", name)
+    while shorter != name:
+        name, shorter = shorter, _WHERE.sub("", shorter)
+    if name.startswith("("):
+        return None
+    return _ARGUMENTS.sub("", name).strip() or None

@@ -129,17 +129,17 @@ def _upper(crashes: int, trials: int, limit: float) -> float:
     """Smallest rate p against which the mixture of rates below p has e-value >= exp(limit)."""
     if crashes == trials:
         return 1.0
-    return _cross(lambda rate: _log_e_below(rate, crashes, trials), limit, rising=True)
+    return _cross(lambda rate: log_e_below(rate, crashes, trials), limit, rising=True)
 
 
 def _lower(crashes: int, trials: int, limit: float) -> float:
     """Largest rate p against which the mixture of rates above p has e-value >= exp(limit)."""
     if crashes == 0:
         return 0.0
-    return _cross(lambda rate: _log_e_above(rate, crashes, trials), limit, rising=False)
+    return _cross(lambda rate: log_e_above(rate, crashes, trials), limit, rising=False)
 
 
-def _log_e_below(rate: float, crashes: int, trials: int) -> float:
+def log_e_below(rate: float, crashes: int, trials: int) -> float:
     """Log e-value against "rate or more": point mass at 0 plus Jeffreys below ``rate``."""
     null = _log_likelihood(rate, crashes, trials)
     mixed = log_incomplete_beta(_JEFFREYS + crashes, _JEFFREYS + trials - crashes, rate)
@@ -150,7 +150,7 @@ def _log_e_below(rate: float, crashes: int, trials: int) -> float:
     return _log_sum(math.log(_ON_ZERO) - null, spread)
 
 
-def _log_e_above(rate: float, crashes: int, trials: int) -> float:
+def log_e_above(rate: float, crashes: int, trials: int) -> float:
     """Log e-value against "rate or less": Jeffreys above ``rate``."""
     null = _log_likelihood(rate, crashes, trials)
     mixed = log_incomplete_beta(_JEFFREYS + trials - crashes, _JEFFREYS + crashes, 1.0 - rate)

@@ -7,6 +7,8 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betainc
+from scipy.stats import beta
 
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.stats import (
@@ -31,8 +33,6 @@ def test_anytime_upper_bound(trials: int, crashes: int, upper: float) -> None:
 
 
 def test_zero_crash_bound_is_clopper_pearson() -> None:
-    from scipy.stats import beta
-
     assert zero_crash_upper(459, 0.99) == pytest.approx(0.0099829, abs=5e-8)
     assert zero_crash_upper(459, 0.99) == pytest.approx(float(beta.ppf(0.99, 1, 459)), rel=1e-12)
     assert zero_crash_upper(0, 0.99) == 1.0
@@ -99,8 +99,6 @@ def test_lost_trials_widen_downwards_only(crashes: int, survived: int, lost: int
 @given(st.floats(0.5, 5000), st.floats(0.5, 5000), st.floats(1e-9, 1 - 1e-9))
 @settings(max_examples=200)
 def test_incomplete_beta_agrees_with_scipy(a: float, b: float, x: float) -> None:
-    from scipy.special import betainc
-
     expected = float(betainc(a, b, x))
     seen = math.exp(log_incomplete_beta(a, b, x) - log_beta(a, b))
     assert seen == pytest.approx(expected, rel=1e-8, abs=1e-14)

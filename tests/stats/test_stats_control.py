@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import hypergeom
 
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.stats import Calibration, ControlState, Tally, check_control, is_control
@@ -49,8 +50,6 @@ def test_a_faithful_host_is_rarely_refused(rate: float) -> None:
 
 @given(st.integers(1, 20), st.integers(0, 200), st.integers(0, 20), st.integers(0, 200))
 def test_fisher_agrees_with_scipy(xa: int, na: int, xb: int, nb: int) -> None:
-    from scipy.stats import hypergeom
-
     trials_a, trials_b = xa + na, xb + nb
     seen = fisher_lower_tail(xa, trials_a, xb, trials_b)
     expected = float(hypergeom.cdf(xb, trials_a + trials_b, xa + xb, trials_b))

@@ -86,7 +86,7 @@ def test_each_line_alone_keeps_its_error(design: Design) -> None:
     st.integers(1, 10),
     st.floats(0.01, 0.99),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_brute_force_over_every_log(
     min_rate: float, share: float, confidence: float, budget: int, rate: float
 ) -> None:
@@ -131,7 +131,7 @@ def test_simulated_campaigns_meet_the_curve() -> None:
     st.sampled_from([0.9, 0.95, 0.99, 0.999]),
     st.sampled_from([0.9, 0.99, 0.9999]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_design_keeps_both_errors(
     min_rate: float, share: float, safe: float, crash: float
 ) -> None:

@@ -103,7 +103,7 @@ def test_inconclusive_chance_for_twice_the_fixed_sample() -> None:
 
 
 @given(PLANS, st.floats(0, 1), st.integers(0, 3000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_chances_sum_to_one(plan: Plan, rate: float, budget: int) -> None:
     point = plan.operating_characteristic(rate, budget)
     total = point.p_safe + point.p_crash + point.p_inconclusive
@@ -112,7 +112,7 @@ def test_chances_sum_to_one(plan: Plan, rate: float, budget: int) -> None:
 
 
 @given(PLANS, st.floats(0, 0.99), st.floats(0.0001, 0.01))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_worse_kernel_is_called_crashing_more_often(plan: Plan, rate: float, step: float) -> None:
     low, high = plan.operating_curve([rate, min(1.0, rate + step)])
     assert high.p_crash >= low.p_crash - 1e-10
@@ -120,7 +120,7 @@ def test_a_worse_kernel_is_called_crashing_more_often(plan: Plan, rate: float, s
 
 
 @given(PLANS, st.floats(0.0, 1.0))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_errors_are_kept_at_every_rate(plan: Plan, share: float) -> None:
     """Beyond p1 safe is rarer than b, below p0 crashes is rarer than a: not at the ends only."""
     design = plan.design

@@ -16,6 +16,8 @@ _OVERFLOW = ("stack-overflow in {frame}",)
 _PC = (Where.COUNTER, Where.STACK)
 _THEN = header(r"(?:Oops: )?invalid opcode: |Internal error: (?:Oops - )?BUG|Unexpected kernel BRK")
 _ARM = header(r"Internal error: |Unable to handle kernel")
+# kasan_die_handler() left out the newline before Linux 4.16.
+_GLUED = r"(?:kasan: GPF could be caused by NULL-ptr deref or user memory access)?"
 _PANIC = r"Kernel panic - not syncing: "
 
 ROWS: tuple[Format, ...] = (
@@ -63,7 +65,7 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.OOPS,
         (b"general protection fault",),
-        header(r"(?:Oops: )?general protection fault\b.*(?:\[#\d+\]|: |$)"),
+        header(_GLUED + r"(?:Oops: )?general protection fault\b.*(?:\[#\d+\]|: |$)"),
         "general protection fault in {frame}",
         b"general protection fault, probably for non-canonical address 0xdead4ead00000000: 0000 [#1]"
         b" PREEMPT SMP NOPTI\nRIP: 0010:probe_gpf+0xe/0x19 [probe]",

@@ -39,7 +39,7 @@ ROWS: tuple[Format, ...] = (
         CrashClass.KASAN,
         (b"BUG: ",),
         header(
-            r"BUG: KASAN: (?P<word_bug>[a-z][\w-]*)(?: in (?P<at>" + _SYMBOL + r".*)| on .*|.*)"
+            r"BUG: KASAN: (?P<word_bug>[a-z][\w-]*(?: [\w-]+)*?)(?: in (?P<at>" + _SYMBOL + r".*)| on .*|$)"
         ),
         "KASAN: {word_bug} {Word_op} in {frame}",
         b"BUG: KASAN: slab-out-of-bounds in probe_ring+0x1c/0x40\n"

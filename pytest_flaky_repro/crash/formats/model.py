@@ -76,7 +76,7 @@ _HEX = re.compile(r"\b(?:0x)?[0-9a-f]{8,16}\b|\b0x[0-9a-f]+\b|\(____ptrval____\)
 _SUFFIX = re.compile(r"(?<=\w)\.(?:isra|constprop|part|cold)(?:\.\d+)?\b")
 _OFFSET = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+")
 _CPU = re.compile(r"\b(CPU|cpu)#?:? ?\d+")
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
+_NUMBER = re.compile(r"(?<![\w.])(?<![A-Za-z]-)-?\d+(?:\.\d+)?(?!\w)")
 _SPACE = re.compile(r"\s+")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
 TITLE_LENGTH = 120

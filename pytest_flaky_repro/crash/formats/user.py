@@ -117,7 +117,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.ASAN,
-        (b"Sanitizer: ",),
+        (b"Sanitizer: ", b"libFuzzer: "),
         header(r"(?:==\d+==)?\s*ERROR: (?P<word_tool>\w*Sanitizer|libFuzzer): (?P<bug>[\w-]+)"),
         "{word_tool}: {bug} in {frame}",
         b"==85==ERROR: HWAddressSanitizer: tag-mismatch on address 0x0042\n    #0 0x4a3c50 in pop /c.c:9",
@@ -130,12 +130,14 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.UBSAN_USER,
         (b": runtime error: ",),
-        header(r"(?P<place>[^\s:()]+\.\w+):\d+(?::\d+)?: runtime error: (?P<bug>.*)"),
-        "UndefinedBehaviorSanitizer: {bug} in {place}",
+        header(r"(?P<place>[^\s:()]+):\d+(?::\d+)?: runtime error: (?P<bug>.*)"),
+        "UndefinedBehaviorSanitizer: {bug} in {frame}",
         b"src/c.c:12:7: runtime error: signed integer overflow: 2147483647 + 1 cannot be"
         b" represented in type 'int'",
         "UndefinedBehaviorSanitizer: signed integer overflow: NUM + NUM cannot be represented in"
         " type 'int' in src/c.c",
+        _USER,
+        bare="UndefinedBehaviorSanitizer: {bug} in {place}",
         ends=Ends.IDLE,
         user=True,
     ),
@@ -199,15 +201,79 @@ ROWS: tuple[Format, ...] = (
         CrashClass.PYTHON,
         (b"Traceback (most recent call last):",),
         header(r"Traceback \(most recent call last\):"),
-        "{what}",
+        "{what} in {frame}",
         b"Traceback (most recent call last):\n  File \"/r.py\", line 3, in <module>\n    boom()\n"
         b"ValueError: no such request",
-        "ValueError: no such request",
-        details=(header(r"(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|\w)(?:: .*)?)$"),),
+        "ValueError: no such request in <module>",
+        _USER,
+        details=(
+            header(
+                r"(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt|Warning|Timeout)\b.*)"
+            ),
+        ),
         bare="Python traceback",
         ends=Ends.IDLE,
         user=True,
         needs=True,
+    ),
+    # base/logging.cc of Chromium, and glog
+    Format(
+        CrashClass.FATAL_LOG,
+        (b"FATAL:", b"heck failed: ", b"CHECK failed: "),
+        header(
+            r"(?:.*\bFATAL:(?P<place>[^\s()]+)\(\d+\)\] |F\d{4} \S+ +\d+ (?P<file>\S+):\d+\] )"
+            r"(?P<what>.*)"
+        ),
+        "{what}",
+        b"[1:1:0101/101010.123:FATAL:latency_info.cc(159)] Check failed: !terminated_. ",
+        "Check failed: !terminated_.",
+        ends=Ends.IDLE,
+        user=True,
+    ),
+    # V8's base/logging.cc
+    Format(
+        CrashClass.FATAL_LOG,
+        (b"# Fatal error in ",),
+        header(r"# Fatal error in (?P<place>[^,]+)(?:, line \d+)?"),
+        "Fatal error: {what} in {place}",
+        b"# Fatal error in ../src/objects.h, line 12\n# Check failed: IsMap().",
+        "Fatal error: Check failed: IsMap(). in ../src/objects.h",
+        details=(header(r"# (?P<what>\S.*)"),),
+        bare="Fatal error in {place}",
+        ends=Ends.IDLE,
+        user=True,
+    ),
+    Format(
+        CrashClass.FATAL_LOG,
+        (b"Exception in thread ", b"Java Exception: "),
+        header(r"(?:== Java Exception: |Exception in thread \".*?\" )(?P<what>[\w.$]+(?:: .*)?)"),
+        "{what}",
+        b'Exception in thread "main" java.lang.IllegalStateException: closed',
+        "java.lang.IllegalStateException: closed",
+        ends=Ends.IDLE,
+        user=True,
+    ),
+    Format(
+        CrashClass.SIGNAL,
+        (b"received signal SIG",),
+        header(r"(?:Program|Thread .*) received signal (?P<word_name>SIG\w+)"),
+        "{word_name} in {frame}",
+        b"Program received signal SIGTRAP, Trace/breakpoint trap.\n#0  spin (n=3) at spin.c:12",
+        "SIGTRAP in spin",
+        _USER,
+        bare="{word_name} under a debugger",
+        ends=Ends.IDLE,
+        user=True,
+    ),
+    Format(
+        CrashClass.FATAL_LOG,
+        (b"SYZFAIL: ",),
+        header(r"SYZFAIL: (?P<what>.*)"),
+        "SYZFAIL: {what}",
+        b"SYZFAIL: SIGSEGV",
+        "SYZFAIL: SIGSEGV",
+        ends=Ends.LINE,
+        user=True,
     ),
     Format(
         CrashClass.SEGFAULT_LINE,

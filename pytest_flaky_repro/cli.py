@@ -1,0 +1,43 @@
+"""``flaky-repro``, also ``python -m pytest_flaky_repro``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from pytest_flaky_repro.errors import ReproError
+
+COMMANDS = {
+    "doctor": "what would go wrong here, and the mend; also gets a kernel to try things with",
+    "plan": "trials and time to each verdict",
+    "classify": "console log in, crash titles out",
+    "initramfs": "build an initramfs from a gen_init_cpio list",
+}
+
+BAD_INPUT = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status is its own, 2 for bad input."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(
+        prog="flaky-repro", description="Probabilistic crash reproducers on real kernels."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = words[0] if words and words[0] in COMMANDS else None
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == chosen:  # only this one's module is worth importing
+            import_module(f"pytest_flaky_repro.commands.{name}").add(command)
+    options = parser.parse_args(words)
+    try:
+        status: int = import_module(f"pytest_flaky_repro.commands.{options.command}").run(options)
+    except ReproError as error:
+        print(f"flaky-repro {options.command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:  # somebody closed our output, as head(1) does
+        sys.stderr.close()
+        return 0
+    return status

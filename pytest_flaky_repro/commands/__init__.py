@@ -1,0 +1,1 @@
+"""The commands of ``flaky-repro``: each module has ``add`` (its arguments) and ``run``."""

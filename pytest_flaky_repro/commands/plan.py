@@ -1,0 +1,116 @@
+"""``flaky-repro plan``: what a verdict costs, before anything is booted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import Any
+
+from pytest_flaky_repro import settings
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.report.sentences import confidence, percent
+from pytest_flaky_repro.stats import Design, plan_for
+
+RATES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # of the minimum rate
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    argument = parser.add_argument
+    argument("--confidence", default="0.95", metavar="C")
+    argument("--min-rate", default=str(settings.DEFAULT_MIN_RATE), metavar="P")
+    argument("--noise", default="0", metavar="P")
+    argument("--boot-seconds", default="2", metavar="S", help="of one boot (default: 2)")
+    argument("--trial-time", default="10", metavar="S", help="of one trial (default: 10)")
+    argument("--jobs", default="1", metavar="N", help="guests at once (default: 1)")
+    argument("--max-trials", metavar="N", help="what would this budget buy?")
+    argument("--json", action="store_true", help="for machines")
+
+
+def run(options: argparse.Namespace) -> int:
+    report = foretell(options)
+    print(json.dumps(report, indent=1) if options.json else "\n".join(_lines(report)))
+    return 0
+
+
+def foretell(options: argparse.Namespace) -> dict[str, Any]:
+    """All numbers of the plan; times in seconds, rates per trial."""
+    sure = _value(options, "confidence", settings.confidence)
+    design = Design(
+        min_rate=_value(options, "min_rate", settings.rate),
+        noise=_value(options, "noise", settings.noise_rate),
+        confidence_safe=sure,
+        confidence_crash=sure,
+    )
+    per_trial = _value(options, "boot_seconds", settings.seconds)
+    per_trial += _value(options, "trial_time", settings.seconds)
+    jobs = _value(options, "jobs", settings.count)
+    budget = None
+    if options.max_trials is not None:
+        budget = _value(options, "max_trials", settings.count)
+    plan = plan_for(design)
+    rates = sorted({min(0.999, share * design.min_rate) for share in RATES} | {design.noise})
+    rows = [_row(point, per_trial / jobs) for point in plan.operating_curve(rates, budget)]
+    return {
+        "confidence": sure,
+        "min_rate": design.min_rate,
+        "noise": design.noise,
+        "safe_after": plan.safe_at(0),
+        "safe_after_seconds": math.ceil(plan.safe_at(0) / jobs) * per_trial,
+        "seconds_per_trial": per_trial,
+        "jobs": jobs,
+        "max_trials": budget,
+        "plan_hash": plan.digest(),
+        "rates": rows,
+    }
+
+
+def _row(point: Any, seconds: float) -> dict[str, float]:
+    return {
+        "rate": point.rate,
+        "p_safe": point.p_safe,
+        "p_crash": point.p_crash,
+        "p_inconclusive": point.p_inconclusive,
+        "expected_trials": point.expected_trials,
+        "expected_seconds": point.expected_trials * seconds,
+    }
+
+
+def _value(options: argparse.Namespace, name: str, parse: settings.Parse) -> Any:
+    text = getattr(options, name)
+    try:
+        return parse(text)
+    except ValueError as error:
+        flag = "--" + name.replace("_", "-")
+        raise UsageError(f"{flag} {text}: expected {error}") from None
+
+
+def _lines(report: dict[str, Any]) -> list[str]:
+    budget = f", at most {report['max_trials']} trials" if report["max_trials"] else ""
+    lines = [
+        f"confidence {confidence(report['confidence'])}, minimum rate "
+        f"{percent(report['min_rate'])}, noise {percent(report['noise'])}{budget}",
+        f"safe after {report['safe_after']} trials without a crash: "
+        f"{_time(report['safe_after_seconds'])} with {report['jobs']} guest(s) at once, "
+        f"{report['seconds_per_trial']:g} s each",
+        "",
+        "if this share of   it would say                        after, on average",
+        "trials crashes     crashes   safe      inconclusive   trials   time",
+    ]
+    lines += [
+        f"{percent(row['rate']):>8}          {_chance(row['p_crash'])}  {_chance(row['p_safe'])}  "
+        f"{_chance(row['p_inconclusive'])}     {row['expected_trials']:8.1f}   "
+        f"{_time(row['expected_seconds'])}"
+        for row in report["rates"]
+    ]
+    return lines
+
+
+def _chance(value: float) -> str:
+    return f"{100 * value:7.2f}%"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

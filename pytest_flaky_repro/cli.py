@@ -13,6 +13,8 @@ COMMANDS = {
     "doctor": "what would go wrong here, and the mend; also gets a kernel to try things with",
     "plan": "trials and time to each verdict",
     "classify": "console log in, crash titles out",
+    "combine": "one verdict from the evidence of many jobs",
+    "factors": "what matters? crash rates over kernels, CPUs, environments, command lines",
     "initramfs": "build an initramfs from a gen_init_cpio list",
 }
 

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def reproducer_items(session: pytest.Session) -> Iterator[pytest.Item]:
+def collect_reproducer(session: pytest.Session) -> list[pytest.Item]:
+    """The items, and the report of them that lets pytest count what it collected."""
+    items = list(_reproducer_items(session))
+    session.config.hook.pytest_collectreport(
+        report=pytest.CollectReport("", "passed", None, list(items))
+    )
+    return items
+
+
+def _reproducer_items(session: pytest.Session) -> Iterator[pytest.Item]:
     """One item for each kernel."""
     config = session.config
     path = settings_of(config)["reproducer"]
@@ -35,9 +44,6 @@ class ReproducerItem(pytest.Item):
         super().__init__(**rest)
         self._kernel, self._program = kernel, program
 
-    def setup(self) -> None:
-        session_of(self.config).bench.check_setup(settings_of(self))
-
     def runtest(self) -> None:
         from pytest_flaky_repro.repro import Repro
 
@@ -46,4 +52,6 @@ class ReproducerItem(pytest.Item):
         Repro(self, kernel).check(path)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        return self.config.invocation_params.dir / self._program, None, self.name
+        # not the name: pytest would take the dot of "crasher.c" for a class's and write "::"
+        title = f"{self._program} on {self._kernel}"
+        return self.config.invocation_params.dir / self._program, None, title

@@ -52,6 +52,7 @@ class Trial:
     detail: str = ""
     alternates: tuple[str, ...] = ()
     kind: str | None = None  # the class of crash
+    arm: str = "test"  # which of a campaign's experiments: test, control, ...
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ class EvidenceWriter:
         record = asdict(plan) | {"hash": plan.digest, "created": now(), "host": hostname()}
         self._append("plan", record)
 
-    def launch(self, ticket: int, seed: str) -> None:
-        self._append("launch", {"ticket": ticket, "seed": seed, "at": now()})
+    def launch(self, ticket: int, seed: str, arm: str) -> None:
+        self._append("launch", {"ticket": ticket, "seed": seed, "arm": arm, "at": now()})
 
     def start(self, ticket: int, at: str) -> None:
         self._append("start", {"ticket": ticket, "at": at})
@@ -144,7 +145,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(line)
             if not isinstance(record, dict) or not isinstance(record.get("type"), str):
-                raise ValueError("not a record")
+                raise ValueError("not a record")  # noqa: TRY004 - one kind of damage among others
         except ValueError:
             message = f"{path}:{number}: not a whole record, left out"
             warnings.warn(message, EvidenceWarning, stacklevel=2)
@@ -176,33 +177,42 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
     _refuse_if_written(newest)
     _refuse_another_plan(newest, records[0], plan)
     chain = [*records[0]["continues"], newest.name]
+    trials = replayed([list(read_records(folder / name)) for name in chain], plan.experiment)
+    return History(tuple(chain), tuple(trials))
+
+
+def replayed(files: Sequence[Sequence[Mapping[str, Any]]], experiment: str) -> list[Trial]:
+    """The trials of a chain of files, in launch order.
+
+    A launch without a trial line is LOST if it had started, VOID if it had not.
+    """
     trials: dict[int, Trial] = {}
-    for name in chain:
-        _replay(list(read_records(folder / name)), plan, trials)
-    return History(tuple(chain), tuple(trials[t] for t in sorted(trials)))
+    for records in files:
+        started = {r["ticket"]: r["at"] for r in records if r["type"] == "start"}
+        for record in records:
+            if record["type"] == "launch":
+                began = started.get(record["ticket"])
+                trials[record["ticket"]] = _unfinished(record, experiment, began)
+            elif record["type"] == "trial":
+                trials[record["ticket"]] = trial_of(record)
+    return [trials[ticket] for ticket in sorted(trials)]
 
 
-def _replay(records: Sequence[dict[str, Any]], plan: PlanRecord, into: dict[int, Trial]) -> None:
-    """Adds a file's trials; a launch that has no trial line is LOST, or VOID if it never started."""
-    started = {r["ticket"]: r["at"] for r in records if r["type"] == "start"}
-    for record in records:
-        if record["type"] == "launch":
-            began = started.get(record["ticket"])
-            into[record["ticket"]] = Trial(
-                experiment=plan.experiment,
-                ticket=record["ticket"],
-                seed=record["seed"],
-                host=hostname(),
-                accel="",
-                boot="",
-                started=began,
-                boot_s=0.0,
-                exposure_s=0.0,
-                outcome=Outcome.LOST if began else Outcome.INFRASTRUCTURE,
-                detail="launched, and the run ended before the trial did",
-            )
-        elif record["type"] == "trial":
-            into[record["ticket"]] = trial_of(record)
+def _unfinished(launch: Mapping[str, Any], experiment: str, began: str | None) -> Trial:
+    return Trial(
+        experiment=experiment,
+        ticket=launch["ticket"],
+        seed=launch["seed"],
+        host=hostname(),
+        accel="",
+        boot="",
+        started=began,
+        boot_s=0.0,
+        exposure_s=0.0,
+        outcome=Outcome.LOST if began else Outcome.INFRASTRUCTURE,
+        detail="launched, and the run ended before the trial did",
+        arm=launch.get("arm", "test"),
+    )
 
 
 def trial_of(record: Mapping[str, Any]) -> Trial:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flaky_repro.session import session_of, settings_of
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.session import session_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ def kernel(request: pytest.FixtureRequest) -> Kernel:
     """One kernel of the run: a test that asks for it runs once for each."""
     name = getattr(request, "param", None)
     if name is None:
-        raise pytest.UsageError("this test needs a kernel: pytest --kernel PATH/TO/bzImage")
+        raise UsageError("this test needs a kernel: pytest --kernel PATH/TO/bzImage")
     return session_of(request.config).kernels[name]
 
 
@@ -36,9 +37,7 @@ def repro(request: pytest.FixtureRequest) -> Repro:
     """Runs a reproducer until there is a verdict: ``check`` raises, ``measure`` returns."""
     from pytest_flaky_repro.repro import Repro
 
-    item = request.node
-    session_of(item.config).bench.check_setup(settings_of(item))
-    return Repro(item, _own_kernel(request))
+    return Repro(request.node, _own_kernel(request))
 
 
 @pytest.fixture

@@ -5,13 +5,20 @@ Nothing heavy is imported here: this file is loaded by every pytest run, used or
 
 from __future__ import annotations
 
-import contextlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flaky_repro.fixtures import kernel, kernels, repro, vm
-from pytest_flaky_repro.session import DEADLINE, VERDICTS, session_of, settings_of
+from pytest_flaky_repro.session import (
+    COMPARISONS,
+    DEADLINE,
+    VERDICTS,
+    exits_for_bisect,
+    session_of,
+    settings_of,
+)
 from pytest_flaky_repro.settings import OPTIONS, Option
 
 if TYPE_CHECKING:
@@ -39,17 +46,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _add(group: pytest.OptionGroup, option: Option) -> None:
     arguments: dict[str, Any] = {"dest": f"repro_{option.name}", "default": None}
-    arguments["help"] = option.help
+    arguments["help"] = f"{option.help} (or {option.alias})" if option.alias else option.help
     if option.flag:
         arguments["action"] = "store_true"
     else:
         arguments["metavar"] = "|".join(option.choices) or option.metavar
         arguments["action"] = "append" if option.repeatable else "store"
     group.addoption(option.option, **arguments)
-    if option.alias is not None:
-        # another plugin may own the short name: the long one always works
-        with contextlib.suppress(ValueError):
-            group.addoption(option.alias, **arguments)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -58,11 +61,17 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     pluginmanager.add_hookspecs(hooks)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, Any, Any]:
     from pytest_flaky_repro.rootdir import look_again
+    from pytest_flaky_repro.shortnames import spell_out
 
     look_again(early_config, args)
+    result = yield
+    args[:] = spell_out(args, parser)  # only now: a conftest.py may own a short name
+    return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,15 +82,22 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = settings_of(config)
         session_of(config).kernels  # noqa: B018 - names are checked before anything is collected
     except UsageError as error:
-        if config.getoption("repro_exit") == "bisect":
-            pytest.exit(str(error), returncode=125)
         raise pytest.UsageError(str(error)) from error
     if settings["reproducer"] is not None and not _paths_were_given(config):
         config.args = []  # only the reproducer, not whatever tests lie about
-    if not _is_worker(config) and config.pluginmanager.has_plugin("dsession"):
-        from pytest_flaky_repro.xdist import StopFile
 
-        config.pluginmanager.register(StopFile(), "flaky-repro-stop-file")
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except pytest.UsageError as error:
+        if not exits_for_bisect(config):
+            raise
+        from pytest_flaky_repro.report.exitstatus import SKIP
+
+        sys.stderr.write(f"ERROR: {error}\n")
+        return SKIP
 
 
 def _in_use(config: pytest.Config) -> bool:
@@ -119,11 +135,12 @@ def _is_ours(metafunc: pytest.Metafunc) -> bool:
     return not own and bool(found) and found[-1].func is getattr(kernel, "__wrapped__", kernel)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     if settings_of(session.config)["reproducer"] is not None:
-        from pytest_flaky_repro.collect import reproducer_items
+        from pytest_flaky_repro.collect import collect_reproducer
 
-        items.extend(reproducer_items(session))
+        items.extend(collect_reproducer(session))
 
 
 # ---- running and reporting
@@ -143,7 +160,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if call.excinfo is not None or VERDICTS in item.stash:
+    if call.excinfo is not None or VERDICTS in item.stash or COMPARISONS in item.stash:
         from pytest_flaky_repro.report.outcomes import amend
 
         amend(report, item, call)
@@ -163,12 +180,18 @@ def pytest_report_teststatus(
     return None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
-    if not _is_worker(config):
-        from pytest_flaky_repro.progress import ProgressPrinter
+    if _is_worker(config):
+        return
+    from pytest_flaky_repro.progress import ProgressPrinter
 
-        config.pluginmanager.register(ProgressPrinter(config), "flaky-repro-progress")
+    config.pluginmanager.register(ProgressPrinter(config), "flaky-repro-progress")
+    if config.pluginmanager.has_plugin("dsession"):  # it starts its workers after this
+        from pytest_flaky_repro.xdist import StopFile
+
+        config.pluginmanager.register(StopFile(session), "flaky-repro-stop-file")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -176,7 +199,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if settings_of(session.config)["exit"] == "bisect" and not _is_worker(session.config):
         from pytest_flaky_repro.report.exitstatus import bisect_status
 
-        conclusions = [v["conclusion"] for v in session_of(session.config).summaries]
+        conclusions = [
+            verdict["conclusion"]
+            for verdict in session_of(session.config).summaries
+            if verdict["deciding"]
+        ]
         session.exitstatus = bisect_status(conclusions, int(exitstatus))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.session import session_of
 
 if TYPE_CHECKING:
@@ -35,9 +35,12 @@ class ItemObserver:
         self._titles: set[str] = set()
 
     def progress(self, snapshot: Snapshot) -> None:
+        from pytest_flaky_repro.report import sentences
+
         trials = snapshot.tally.trials_low
         title = snapshot.last.title if snapshot.last is not None else ""
-        crashed = snapshot.last is not None and snapshot.last.outcome.value == "crashed"
+        last = snapshot.last
+        crashed = last is not None and last.outcome is Outcome.CRASHED and last.arm == "test"
         new = crashed and title not in self._titles
         due = time.monotonic() - self._sent >= SEND_EVERY_S
         if not (due or new or _is_power_of_ten(trials)):

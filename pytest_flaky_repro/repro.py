@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import pytest
 
-from pytest_flaky_repro.bench import Request, Surroundings, build_rules
+from pytest_flaky_repro.bench import KnownBad, Request, Surroundings, build_rules
 from pytest_flaky_repro.errors import (
     CampaignInfrastructureError,
     Inconclusive,
     KernelCrashed,
     UsageError,
 )
-from pytest_flaky_repro.kernels import Kernel
+from pytest_flaky_repro.kernels import Kernel, parse_kernels
 from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.progress import ItemObserver
 from pytest_flaky_repro.report import sentences
-from pytest_flaky_repro.session import DEADLINE, VERDICTS, session_of, settings_of
+from pytest_flaky_repro.session import COMPARISONS, DEADLINE, VERDICTS, session_of, settings_of
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.verdict import Verdict
     from pytest_flaky_repro.crash import Signature
+
+
+class What(TypedDict, total=False):
+    """What counts as the crash, and what the reproducer is given.
+
+    ``crash``: the expected crash, a regular expression searched for in its title. ``ok_exit``: exit
+    statuses that are survivals. ``cflags``: more words for the compiler of a ``.c`` file. ``env``:
+    the reproducer's environment.
+    """
+
+    crash: str | Signature
+    ok_exit: Sequence[int]
+    cflags: Sequence[str]
+    env: Mapping[str, str]
 
 
 class Repro:
@@ -39,23 +58,23 @@ class Repro:
         reproducer: str | Path,
         *,
         kernel: Kernel | None = None,
-        crash: str | Signature | None = None,
-        ok_exit: Sequence[int] = (0,),
-        cflags: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
+        calibrated_on: Verdict | None = None,
+        **what: Unpack[What],
     ) -> Verdict:
         """Runs ``reproducer`` until a verdict; returns it if it is *safe*.
 
-        ``crash`` is the expected crash (a regular expression searched for in its title), ``ok_exit``
-        the exit statuses that are survivals, ``cflags`` more words for the compiler of a ``.c``
-        file, ``env`` the reproducer's environment.
+        ``calibrated_on`` is the verdict of a kernel known to crash: then its crash rate is the one
+        to rule out, and some of the trials are its, to see that it still crashes here. Words for
+        ``what``: see :class:`What`.
 
-        Raises KernelCrashed, Inconclusive (as ``--repro-inconclusive`` says) or InfrastructureError.
+        Raises KernelCrashed, Inconclusive (as ``--repro-inconclusive`` says), InfrastructureError.
         """
         __tracebackhide__ = True
-        verdict = self.measure(
-            reproducer, kernel=kernel, crash=crash, ok_exit=ok_exit, cflags=cflags, env=env
-        )
+        request = self._request(reproducer, kernel, what)
+        known_bad = self._known_bad(request, calibrated_on)
+        bench = self._session.bench
+        verdict = bench.campaign(request, self.settings, self._surroundings(), known_bad)
+        self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict
 
@@ -64,31 +83,100 @@ class Repro:
         reproducer: str | Path,
         *,
         kernel: Kernel | None = None,
-        crash: str | Signature | None = None,
-        ok_exit: Sequence[int] = (0,),
-        cflags: Sequence[str] = (),
-        env: Mapping[str, str] | None = None,
+        crashes: int | None = None,
+        **what: Unpack[What],
     ) -> Verdict:
-        """Like :meth:`check`, but every verdict is returned; none is raised."""
+        """Like :meth:`check`, but every verdict is returned; none is raised.
+
+        With ``crashes`` it goes on until there were so many: the verdict then bounds the crash
+        rate well, and its ``calibration`` is ready for ``check(..., calibrated_on=)``.
+        """
+        request, around = self._request(reproducer, kernel, what), self._surroundings()
+        bench = self._session.bench
+        if crashes is None:
+            verdict = bench.campaign(request, self.settings, around)
+        else:
+            verdict = bench.calibrate(request, self.settings, around, crashes)
+        self._item.stash.setdefault(VERDICTS, []).append(verdict)
+        return verdict
+
+    def compare(
+        self, reproducer: str | Path, a: Kernel, b: Kernel, **what: Unpack[What]
+    ) -> ComparisonVerdict:
+        """Does the crash rate differ between two kernels? Interleaved trials, until it shows.
+
+        Without ``--repro-max-trials`` or ``--repro-budget`` two equal kernels are compared for
+        ever, so one of them is asked for.
+        """
+        settings = self.settings
+        if settings["max_trials"] is None and settings["budget"] is None:
+            raise UsageError(
+                "repro.compare needs an end: two equal kernels would be compared for ever. "
+                "Give --repro-max-trials N (pairs) or --repro-budget SECONDS"
+            )
+        sides = [self._request(reproducer, kernel, what) for kernel in (a, b)]
+        item = f"{self._item.nodeid}::{a.name} against {b.name}"
+        sides = [replace(side, item=item) for side in sides]
+        around = self._surroundings()
+        verdict = self._session.bench.compare(sides[0], sides[1], settings, around)
+        self._item.stash.setdefault(COMPARISONS, []).append(verdict)
+        return verdict
+
+    def _request(self, reproducer: str | Path, kernel: Kernel | None, what: What) -> Request:
         request = Request(
             item=self._item.nodeid,
             kernel=self._pick(kernel),
             reproducer=self._find(reproducer),
-            rules=build_rules(self.settings, crash, ok_exit),
-            cflags=tuple(cflags),
-            environment=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+            rules=build_rules(self.settings, what.get("crash"), what.get("ok_exit", (0,))),
+            cflags=tuple(what.get("cflags", ())),
+            environment=tuple(f"{key}={value}" for key, value in what.get("env", {}).items()),
         )
         if len(self._session.kernels) > 1 and self._kernel is None:
             # one test, several kernels: each has evidence of its own
-            request = _of_kernel(request)
-        verdict = self._session.bench.campaign(request, self.settings, self._surroundings())
-        self._item.stash.setdefault(VERDICTS, []).append(verdict)
-        return verdict
+            return replace(request, item=f"{request.item}[{request.kernel.name}]")
+        return request
+
+    def _known_bad(self, request: Request, measured: Verdict | None) -> KnownBad | None:
+        """The known-bad kernel of ``calibrated_on`` or ``--repro-calibrate``, calibrated."""
+        if measured is not None:
+            subject = measured.subject
+            kernel = Kernel(subject.kernel, Path(subject.kernel_path))
+            if Path(subject.reproducer) != request.reproducer:
+                raise UsageError(
+                    f"calibrated_on: {subject.kernel} was measured with {subject.reproducer}, this "
+                    f"check runs {request.reproducer}: their crash rates have nothing in common"
+                )
+        elif self.settings["calibrate"] is not None:
+            root = self._item.config.invocation_params.dir
+            (kernel,) = parse_kernels([self.settings["calibrate"]], root).values()
+        else:
+            return None
+        if kernel.path == request.kernel.path:
+            return None  # the known-bad kernel itself: whether it crashes is not asked
+        bad = replace(request, kernel=kernel, item=f"{self._item.nodeid}::calibration {kernel}")
+        return self._calibrated(bad, measured)
+
+    def _calibrated(self, bad: Request, measured: Verdict | None) -> KnownBad:
+        bench, wanted = self._session.bench, self.settings["calibrate_crashes"]
+        if measured is None or measured.calibration is None:
+            measured = bench.calibrate(bad, self.settings, self._surroundings(), wanted)
+            self._item.stash.setdefault(VERDICTS, []).append(measured)
+        if measured.calibration is None:
+            raise_unless_safe(
+                replace(
+                    measured,
+                    conclusion=Conclusion.INCONCLUSIVE,
+                    why=f"the known-bad kernel {bad.kernel} gave no crash rate: {measured.why}",
+                ),
+                self.settings["inconclusive"],
+            )
+        assert measured.calibration is not None
+        return KnownBad(bad, measured.subject.kernel_sha256, measured.calibration)
 
     def _surroundings(self) -> Surroundings:
         hook = self._item.config.hook
         return Surroundings(
-            observer=self._session.observer(self._item),
+            observer=ItemObserver(self._item),
             should_stop=self._session.should_stop,
             deadline=self._item.stash.get(DEADLINE, None),
             machine_for=lambda experiment, settings: hook.pytest_repro_machine(
@@ -123,12 +211,6 @@ class Repro:
         if path.is_absolute() or beside.exists():
             return beside
         return self._item.config.invocation_params.dir / path
-
-
-def _of_kernel(request: Request) -> Request:
-    from dataclasses import replace
-
-    return replace(request, item=f"{request.item}[{request.kernel.name}]")
 
 
 def raise_unless_safe(verdict: Verdict, inconclusive: str) -> None:

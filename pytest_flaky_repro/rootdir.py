@@ -10,73 +10,75 @@ answer where it would have been; where a pytest has changed too much for that, i
 
 from __future__ import annotations
 
-import inspect
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_flaky_repro.settings import OPTIONS
+from pytest_flaky_repro.shortnames import spell_out
 
 if TYPE_CHECKING:
     import pytest
 
 
 def look_again(config: pytest.Config, args: list[str]) -> None:
-    """Corrects ``config``'s rootdir and ini file, and adds that file's addopts to ``args``."""
-    if not _values_stand_apart(args) or _was_told(config):
+    """Corrects ``config``'s rootdir and ini file, and ``args`` by what that file adds to them."""
+    if not _values_stand_apart(spell_out(args, config._parser)):  # noqa: SLF001
         return
     try:
         _correct(config, args)
     except (ImportError, TypeError, AttributeError, ValueError) as error:
         message = (
-            f"pytest may have taken the value of --kernel for a test path ({error}); "
+            f"pytest may have taken the value of --kernel for a test path ({error!r}); "
             "write it in one word: --kernel=PATH"
         )
         warnings.warn(message, stacklevel=2)
 
 
-def _values_stand_apart(args: list[str]) -> bool:
+def _values_stand_apart(words: Sequence[str]) -> bool:
     """Whether an option of ours was given as two words."""
-    flags = {flag for o in OPTIONS if not o.flag for flag in (o.option, o.alias) if flag}
-    return not flags.isdisjoint(args)
-
-
-def _was_told(config: pytest.Config) -> bool:
-    known = config.known_args_namespace
-    return bool(known.rootdir or known.inifilename)
+    return not {option.option for option in OPTIONS if not option.flag}.isdisjoint(words)
 
 
 def _correct(config: Any, args: list[str]) -> None:
+    misread = config.getini("addopts")
+    if _look(config, _parse(config, args)):
+        if args[: len(misread)] == misread:  # they came first, before anything else was added
+            del args[: len(misread)]
+        args[:] = [*config.getini("addopts"), *args]
+        config.pluginmanager.consider_preparse(args, exclude_only=False)
+        if hasattr(config, "_configure_python_path"):  # pytest 8.0 does it later, in a hook
+            config._configure_python_path()  # noqa: SLF001
+    config.known_args_namespace = known = _parse(config, args)
+    if known.confcutdir is None:
+        known.confcutdir = str(config.inipath.parent if config.inipath else config.rootpath)
+
+
+def _parse(config: Any, args: list[str]) -> Any:
+    import copy
+
+    parser = config._parser  # noqa: SLF001
+    return parser.parse_known_args(spell_out(args, parser), namespace=copy.copy(config.option))
+
+
+def _look(config: Any, known: Any) -> bool:
+    """As pytest did, but with what are test paths indeed; True if that is another ini file."""
+    import inspect
+
     from _pytest.config.findpaths import determine_setup
 
-    known = config.known_args_namespace
     offered: dict[str, Any] = {
-        "inifile": None,
+        "inifile": known.inifilename,
         "override_ini": known.override_ini,
         "args": known.file_or_dir,
-        "rootdir_cmd_arg": None,
+        "rootdir_cmd_arg": known.rootdir or None,
         "invocation_dir": config.invocation_params.dir,
-        "config": config,
     }
     wanted = inspect.signature(determine_setup).parameters
-    found = determine_setup(**{name: offered[name] for name in wanted if name in offered})
-    rootpath, inipath, inicfg = found[:3]
-    if (rootpath, inipath) == (config.rootpath, config.inipath):
-        return
-    another_file = inipath != config.inipath
+    rootpath, inipath, inicfg, *_ = determine_setup(**{name: offered[name] for name in wanted})
+    is_another = inipath != config.inipath
     config._rootpath, config._inipath = rootpath, inipath  # noqa: SLF001
     setattr(config, "_inicfg" if hasattr(config, "_inicfg") else "inicfg", inicfg)
     config._inicache.clear()  # noqa: SLF001
     config._parser.extra_info.update(rootdir=str(rootpath), inifile=str(inipath))  # noqa: SLF001
-    if another_file:
-        _apply_file(config, args)
-
-
-def _apply_file(config: Any, args: list[str]) -> None:
-    """What reading the ini file in the first place would have done."""
-    import copy
-
-    args[:] = [*config.getini("addopts"), *args]
-    config.pluginmanager.consider_preparse(args, exclude_only=False)
-    config._configure_python_path()  # noqa: SLF001
-    parse = config._parser.parse_known_args  # noqa: SLF001
-    config.known_args_namespace = parse(args, namespace=copy.copy(config.option))
+    return is_another

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flaky_repro.settings import OPTIONS, Settings, Sources, resolve
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.settings import OPTIONS, Settings, Sources, resolve, resolve_one
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.bench import Bench
-    from pytest_flaky_repro.campaign.loop import Observer
+    from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.verdict import Verdict
     from pytest_flaky_repro.kernels import Kernels
 
@@ -48,11 +49,6 @@ class Session:
             self._kernels = parse_kernels(texts, self.config.invocation_params.dir)
         return self._kernels
 
-    def observer(self, item: pytest.Item) -> Observer:
-        from pytest_flaky_repro.progress import ItemObserver
-
-        return ItemObserver(item)
-
     def should_stop(self) -> str | None:
         """Why running campaigns have to end, if the xdist controller says so."""
         if self._stop_file is None or time.monotonic() - self._looked < STOP_FILE_POLL_S:
@@ -63,7 +59,8 @@ class Session:
 
 SESSION = pytest.StashKey[Session]()
 SETTINGS = pytest.StashKey[Settings]()
-VERDICTS = pytest.StashKey["list[Verdict]"]()
+VERDICTS: pytest.StashKey[list[Verdict]] = pytest.StashKey()
+COMPARISONS: pytest.StashKey[list[ComparisonVerdict]] = pytest.StashKey()
 DEADLINE = pytest.StashKey[float]()
 
 
@@ -76,8 +73,20 @@ def session_of(config: pytest.Config) -> Session:
 
 def settings_of(node: pytest.Item | pytest.Config) -> Settings:
     """Resolved settings of one test, or of the run."""
-    if SETTINGS in node.stash:
-        return node.stash[SETTINGS]
+    if SETTINGS not in node.stash:
+        node.stash[SETTINGS] = resolve(_sources(node))
+    return node.stash[SETTINGS]
+
+
+def exits_for_bisect(config: pytest.Config) -> bool:
+    """Whether ``--repro-exit=bisect`` holds, however bad the other settings are."""
+    try:
+        return bool(resolve_one("exit", _sources(config)) == "bisect")
+    except UsageError:
+        return False
+
+
+def _sources(node: pytest.Item | pytest.Config) -> Sources:
     config = node if isinstance(node, pytest.Config) else node.config
     marker: dict[str, Any] = {}
     where = ""
@@ -87,16 +96,13 @@ def settings_of(node: pytest.Item | pytest.Config) -> Settings:
             marker |= mark.kwargs
             if mark.args:
                 raise pytest.UsageError(f"@pytest.mark.repro on {where} takes keywords only")
-    node.stash[SETTINGS] = resolve(
-        Sources(
-            marker=marker,
-            command_line=_command_line(config),
-            environment=os.environ,
-            ini={o.name: _ini(config, o.ini, repeatable=o.repeatable) for o in OPTIONS},
-            where=where,
-        )
+    return Sources(
+        marker=marker,
+        command_line=_command_line(config),
+        environment=os.environ,
+        ini={o.name: _ini(config, o.ini, repeatable=o.repeatable) for o in OPTIONS},
+        where=where,
     )
-    return node.stash[SETTINGS]
 
 
 def _command_line(config: pytest.Config) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pytest_flaky_repro.errors import UsageError
 
 Parse = Callable[[str], Any]
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,14 @@ def count(text: str) -> int:
     return _number(text, int, lambda v: v >= 1, "a whole number from 1 up")
 
 
+def factor(text: str) -> float:
+    return _number(text, float, lambda v: 1.0 <= v < float("inf"), "a number from 1 up")
+
+
+def controls(text: str) -> int:
+    return _number(text, int, lambda v: v == 0 or v >= 2, "0, or a whole number from 2 up")
+
+
 def jobs(text: str) -> int | None:
     """None stands for auto."""
     return None if text == "auto" else count(text)
@@ -80,7 +89,7 @@ def truth(text: str) -> bool:
     return answers[text.lower()]
 
 
-def _number(text: str, kind: Callable[[str], Any], good: Callable[[Any], bool], what: str) -> Any:
+def _number(text: str, kind: Callable[[str], N], good: Callable[[N], bool], what: str) -> N:
     try:
         value = kind(text)
     except ValueError:
@@ -115,7 +124,9 @@ OPTIONS: tuple[Option, ...] = (
         "reproducer", str, None, "test this program on each kernel; no test file needed", "PATH",
         alias="--reproducer", in_marker=False,
     ),
-    Option("min_rate", rate, DEFAULT_MIN_RATE, "the smallest crash rate a trial that must not be missed", "P"),
+    Option(
+        "min_rate", rate, DEFAULT_MIN_RATE, "smallest crash rate that must not be missed", "P",
+    ),
     Option("noise", noise_rate, 0.0, "the rate of crashes that are not the kernel's fault", "P"),
     Option("trial_time", seconds, 10.0, "seconds a reproducer may run in one trial", "S"),
     Option("max_trials", count, None, "stop as inconclusive after so many trials", "N"),
@@ -124,9 +135,21 @@ OPTIONS: tuple[Option, ...] = (
     Option("accel", str, "auto", "how QEMU runs the guest", "A", choices=("auto", "kvm", "tcg")),
     Option("smp", count, 1, "CPUs of the guest", "N"),
     Option("memory", count, 256, "memory of the guest", "MIB"),
+    Option("boot_timeout", seconds, 120.0, "CPU seconds that QEMU may take to boot", "S"),
     Option("append", str, "", "more words for the kernel's command line", "ARGS"),
     Option("machine", str, "pc", "QEMU's machine type", "M"),
     Option("boot", str, "cold", "how a trial gets its guest", "HOW", choices=("cold",)),
+    Option(
+        "calibrate", str, None, "a kernel known to crash: its rate is the one to rule out",
+        "NAME=PATH", in_marker=False,
+    ),
+    Option("calibrate_crashes", count, 10, "crashes to learn that rate from", "N"),
+    Option("calibrate_trials", count, 10_000, "give the calibration up after so many trials", "N"),
+    Option("reduction", factor, 1.0, "rule out a rate so many times below the known one", "R"),
+    Option(
+        "control_every", controls, 10, "one trial in so many is the known-bad kernel's; 0: none",
+        "N",
+    ),
     Option("evidence", str, ".repro", "the folder of the trials' records", "DIR", in_marker=False),
     Option(
         "resume", truth, False, "go on from the evidence of an earlier run", "",
@@ -207,6 +230,11 @@ def resolve(sources: Sources) -> Settings:
     return Settings(values, names)
 
 
+def resolve_one(name: str, sources: Sources) -> Any:
+    """The value of one option, whatever is wrong with the others."""
+    return _resolve_one(BY_NAME[name], sources)[0]
+
+
 def _resolve_one(option: Option, sources: Sources) -> tuple[Any, str]:
     candidates = (
         (sources.marker.get(option.name), f"@pytest.mark.repro({option.name}=) on {sources.where}"),
@@ -215,7 +243,7 @@ def _resolve_one(option: Option, sources: Sources) -> tuple[Any, str]:
         (sources.ini.get(option.name), f"ini option {option.ini}"),
     )
     for raw, source in candidates:
-        if raw is not None and raw != [] and raw != "":
+        if raw is not None and raw not in ([], ""):
             return _parse(option, raw, source), source
     return option.default, "default"
 

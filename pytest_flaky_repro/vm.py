@@ -47,6 +47,8 @@ def boot_guest(item: pytest.Item, kernel: Kernel | None) -> Iterator[LiveGuest]:
         os.environ,
     )
     shell = (SHELL,) if experiment.image.has_shell else None
-    machine = bench.machine(experiment, settings)
-    with LiveGuest(machine, settings["smp"], ENVIRONMENT, shell) as guest:
+    with (
+        bench.qemu(experiment, settings) as machine,
+        LiveGuest(machine, settings["smp"], ENVIRONMENT, shell) as guest,
+    ):
         yield guest

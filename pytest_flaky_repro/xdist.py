@@ -13,7 +13,8 @@ import pytest
 class StopFile:
     """A file whose existence ends running campaigns: -x and Ctrl-C do not reach busy workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, session: pytest.Session) -> None:
+        self._session = session
         self._folder = Path(tempfile.mkdtemp(prefix="pytest-flaky-repro-"))
         self._path = self._folder / "stop"
 
@@ -24,12 +25,8 @@ class StopFile:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         del report
-        if self._session is not None and (self._session.shouldfail or self._session.shouldstop):
+        if self._session.shouldfail or self._session.shouldstop:
             self._path.touch()
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        self._session: pytest.Session | None = session
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_keyboard_interrupt(self) -> None:

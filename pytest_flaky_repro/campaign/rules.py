@@ -102,6 +102,8 @@ def outcome_of(facts: TrialFacts, reading: Reading) -> Outcome:
         return Outcome.LOST if facts.phase in (Phase.RUN, Phase.END) else Outcome.INFRASTRUCTURE
     if facts.phase in (Phase.BOOT, Phase.READY):
         return Outcome.BOOT_FAILED if facts.phase is Phase.BOOT else Outcome.INFRASTRUCTURE
+    if reading.outcome is Outcome.SURVIVED and facts.end is not None and facts.end.stuck:
+        return Outcome.HUNG  # its processes outlived SIGKILL: they hang in the kernel
     return reading.outcome
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats import Design, Tally
+from pytest_flaky_repro.stats.calibration import Calibration
+from pytest_flaky_repro.stats.control import ControlCheck
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,9 @@ class Verdict:
     first_crash: Trial | None
     evidence: Path
     trials: tuple[Trial, ...]
+    control: ControlCheck | None = None
+    calibration: Calibration | None = None
+    suggested_trial_time: float | None = None
 
     @property
     def crashes(self) -> int:

@@ -22,7 +22,9 @@ CRASHED = 1  # exit status, as grep's: found
 def add(parser: argparse.ArgumentParser) -> None:
     argument = parser.add_argument
     argument("logs", nargs="*", default=["-"], metavar="LOG", help="files; - is stdin (default)")
-    argument("--jsonl", action="store_true", help="each input line is an object with log or log_b64")
+    argument(
+        "--jsonl", action="store_true", help="each input line is an object with log or log_b64"
+    )
     argument("--json", action="store_true", help="one JSON object a log")
     argument("--crash-classes", default="", metavar="LIST", help="only these, or +NAME, -NAME")
 

@@ -152,9 +152,12 @@ def _boot(options: argparse.Namespace) -> tuple[str, str]:
     choice = choose_accel(
         options.accel, emulator, experiment.guest_spec, kernel.sha256, cache_folder()
     )
-    machine = QemuMachine(emulator, experiment.guest_spec(choice.accel))
     stop = StopSignal()
-    with machine.slot(stop) as slot:
+    with (
+        experiment.guest_spec(choice.accel) as spec,
+        Slots().acquire(options.smp, options.memory, stop) as slot,
+    ):
+        machine = QemuMachine(emulator, spec)
         assert slot is not None
         guest = machine.boot(slot, stop)
         try:

@@ -18,7 +18,9 @@ from pathlib import Path
 from pytest_flaky_repro.errors import InfrastructureError
 
 METAPACKAGE = "linux-image-cloud-amd64"
-_PACKAGE = re.compile(r"^ *(?:Pre)?Depends: (linux-image-[0-9][a-z0-9.+-]*-cloud-amd64)$", re.M)
+_PACKAGE = re.compile(
+    r"^ *(?:Pre)?Depends: (linux-image-[0-9][a-z0-9.+-]*-cloud-amd64)$", re.MULTILINE
+)
 
 
 def fetch_kernel(cache: Path) -> Path:

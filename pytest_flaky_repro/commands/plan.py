@@ -88,11 +88,15 @@ def _value(options: argparse.Namespace, name: str, parse: settings.Parse) -> Any
 def _lines(report: dict[str, Any]) -> list[str]:
     budget = f", at most {report['max_trials']} trials" if report["max_trials"] else ""
     lines = [
-        f"confidence {confidence(report['confidence'])}, minimum rate "
-        f"{percent(report['min_rate'])}, noise {percent(report['noise'])}{budget}",
-        f"safe after {report['safe_after']} trials without a crash: "
-        f"{_time(report['safe_after_seconds'])} with {report['jobs']} guest(s) at once, "
-        f"{report['seconds_per_trial']:g} s each",
+        (
+            f"confidence {confidence(report['confidence'])}, minimum rate "
+            f"{percent(report['min_rate'])}, noise {percent(report['noise'])}{budget}"
+        ),
+        (
+            f"safe after {report['safe_after']} trials without a crash: "
+            f"{_time(report['safe_after_seconds'])} with {report['jobs']} guest(s) at once, "
+            f"{report['seconds_per_trial']:g} s each"
+        ),
         "",
         "if this share of   it would say                        after, on average",
         "trials crashes     crashes   safe      inconclusive   trials   time",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .collector import Collector
-    from .console import read_console
+    from .console import primary, read_console
     from .ending import Ending, Phase, Reading, Vanished, judge
     from .kinds import DEFAULT_CLASSES, CrashClass, parse_classes
     from .reading import Report
@@ -28,6 +28,7 @@ __all__ = [
     "Vanished",
     "judge",
     "parse_classes",
+    "primary",
     "read_console",
 ]
 
@@ -43,6 +44,7 @@ _HOMES = {
     "Vanished": "ending",
     "judge": "ending",
     "parse_classes": "kinds",
+    "primary": "console",
     "read_console": "console",
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .cases import END_MARKS
 from .kinds import DEFAULT_CLASSES, CrashClass
-from .reading import END_MARKS, Report, reports_of
+from .reading import Report, reports_of
 from .scan import Scan
 
 SETTLE_S = 0.5  # after the end marker: register dumps and a panic may follow
@@ -32,29 +33,31 @@ class Collector:
         if not chunk:
             return
         fresh = self._scan.feed(chunk)
-        if not self._scan.hits:
+        if not self.seen:
             return
         if self._first is None:
             self._first = now
         self._last = now
         if fresh:
             self._complete = None
-            self._marked = max(self._marked, self._scan.hits[-1].end)
         if self._complete is None and self._ended():
             self._complete = now
 
     def _ended(self) -> bool:
         """Whether the end marker of the last report has been printed."""
         scan = self._scan
-        start = max(self._marked - _LONGEST_MARK, scan.hits[-1].end) - scan.base
+        last = scan.hits[-1] if scan.hits else scan.unexplained
+        if last is None:
+            return False
+        start = max(self._marked - _LONGEST_MARK, last.end) - scan.base
         tail = bytes(memoryview(scan.text)[max(start, 0) :])
         self._marked = scan.end
-        return END_MARKS[scan.hits[-1].row.ends].search(tail) is not None
+        return END_MARKS[last.row.ends].search(tail) is not None
 
     @property
     def seen(self) -> bool:
-        """Whether the header of a report has been printed."""
-        return bool(self._scan.hits)
+        """Whether a report has begun: its header, or a call trace that none announced."""
+        return self._scan.first is not None
 
     def end_at(self) -> float | None:
         """The monotonic time at which the VM may be ended; None while nothing was seen."""

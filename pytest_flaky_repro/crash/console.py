@@ -24,3 +24,9 @@ def read_console(
     scan.feed(data)
     scan.finish()
     return reports_of(scan)
+
+
+def primary(reports: tuple[Report, ...]) -> Report | None:
+    """The report that names a console: the kernel's first one, else the first one."""
+    kernel = (report for report in reports if report.kind.kernel)
+    return next(kernel, reports[0] if reports else None)

@@ -134,29 +134,35 @@ def _by_status(
     reports: tuple[Report, ...],
 ) -> Reading | None:
     """What the reproducer's own end says, or None if the harness saw no end of it."""
-    sanitizer = next((r for r in user if r.kind.sanitizer and r.kind in classes), None)
     number = ending.signal
     status = ending.exit_code
     if number is None and status is not None and status not in ending.ok_exit:
         number = _shell_signal(status)
-    ended_badly = number is not None or (status is not None and status not in ending.ok_exit)
-    if ended_badly:
-        titled = next((r for r in user if r.kind is not CrashClass.SEGFAULT_LINE), None)
-        if titled is not None:
-            return _crashed(titled, reports)
-        if number is not None:
-            return _signalled(number, reports)
-        return Reading(
-            Outcome.CRASHED, f"exit status {status}", frozenset(), CrashClass.EXIT, reports
-        )
-    if sanitizer is not None:
-        return _crashed(sanitizer, reports)
-    segfault = next((r for r in user if r.kind is CrashClass.SEGFAULT_LINE), None)
-    if segfault is not None and CrashClass.SEGFAULT_LINE in classes:
-        return _crashed(segfault, reports)
+    if number is not None or (status is not None and status not in ending.ok_exit):
+        return _ended_badly(number, status, user, reports)
+    # A clean status does not take back what a sanitizer said, nor what was asked to be looked for.
+    telling = (r for r in user if r.kind in classes and (r.kind.sanitizer or r.kind is _LINE))
+    told = next(telling, None)
+    if told is not None:
+        return _crashed(told, reports)
     if ending.phase is Phase.END and status is not None:
         return Reading(Outcome.SURVIVED, "", reports=reports)
     return None
+
+
+_LINE = CrashClass.SEGFAULT_LINE
+
+
+def _ended_badly(
+    number: int | None, status: int | None, user: list[Report], reports: tuple[Report, ...]
+) -> Reading:
+    titled = next((report for report in user if report.kind is not _LINE), None)
+    if titled is not None:
+        return _crashed(titled, reports)
+    if number is not None:
+        return _signalled(number, reports)
+    title = f"exit status {status}"
+    return Reading(Outcome.CRASHED, title, frozenset(), CrashClass.EXIT, reports)
 
 
 def _shell_signal(status: int) -> int | None:

@@ -22,22 +22,25 @@ FRAME = re.compile(
     rb"[ \t]*" + _ADDRESS + rb"{0,2}(?P<doubt>\? )?(?:"
     rb"(?P<symbol><?[A-Za-z_$][^\s+()]*(?: as [^\s+()]*)?)\+0x[0-9a-f]+/0x[0-9a-f]+"
     rb"|(?P<inlined>[A-Za-z_]\w*(?:\.\w+)*)" + _PLACE + rb"(?: \[inline\])?$"
-    # arch/arm/kernel/traps.c, dump_backtrace_entry()
+    # the form of dump_backtrace_entry in arch/arm/kernel/traps.c
     rb"|\(?(?P<callee>[A-Za-z_][\w.]*)\)? from "
     rb"(?:\[<[0-9a-f]+>\] \()?(?P<caller>[A-Za-z_][\w.]*))"
 )
 _TRACE = re.compile(
-    rb"[ \t]*(?:(?:Kernel )?[Cc]all [Tt]race ?:|NMI backtrace for cpu|Backtrace:|stack backtrace:|page last allocated via|Stack:\s*\[<"
+    rb"[ \t]*(?:(?:Kernel )?[Cc]all [Tt]race ?:|NMI backtrace for cpu|Backtrace:"
+    rb"|stack backtrace:|page last allocated via|Stack:\s*\[<"
     rb"|backtrace(?: \(crc \w+\))?:)"
 )
 _TRACE_ENDS = re.compile(
-    rb"[ \t]*(?:Modules linked in|---\[ end|Allocated by|Freed by|page last free|Last potentially|={20}"
+    rb"[ \t]*(?:Modules linked in|---\[ end|Allocated by|Freed by|page last free"
+    rb"|Last potentially|={20}"
     rb"|The buggy address|Memory state|Kernel Offset|Uninit was|Local variable|CPU: "
     rb"|Showing all locks|Object at|Allocated:|Freed:|task:|Sending NMI|Mem-Info|INFO: )"
 )
 _COUNTER = re.compile(
     rb"[ \t]*(?:\[<[0-9a-f]+>\] *)?"
-    rb"(?:RIP:? +(?:\w{4}:)?|EIP is at |EIP: (?:\d{4}:)?|IP: |PC is at |pc *: |epc *: |NIP \[\w+\] |"
+    rb"(?:RIP:? +(?:\w{4}:)?|EIP is at |EIP: (?:\d{4}:)?|IP: |PC is at |pc *: |epc *: "
+    rb"|NIP \[\w+\] |"
     rb"nip *: |PC: |pc=|ea *: )"
     rb"(?:\[<[0-9a-fA-F]+>\] *){0,2}\(?(?P<name>[A-Za-z_<$][^\s+()]*)"
     rb"(?:\+0x[0-9a-f]+/0x[0-9a-f]+| [^\s:()]+\.[a-zA-Z]{1,3}:\d+)"
@@ -60,8 +63,10 @@ def plain(name: bytes) -> str:
     return word if mangled is None else word[mangled.end() :][: int(mangled["length"])]
 
 
-_CALL = re.compile(r"(?:__(?:x64|ia32|x32|arm64|arm|s390x?|riscv|se|do)_(?:compat_)?(?=sys_)"
-                   r"|compat_SyS_|compat_sys_|SyS_|SYSC_|sys_(?=[a-z]))")
+_CALL = re.compile(
+    r"(?:__(?:x64|ia32|x32|arm64|arm|s390x?|riscv|se|do)_(?:compat_)?(?=sys_)"
+    r"|compat_SyS_|compat_sys_|SyS_|SYSC_|sys_(?=[a-z]))"
+)
 _IPI = re.compile(r"smp_call_function_\w+")
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _AT = re.compile(rb".*[)}\]], at:? *(?:\[<\w+>\] *)?(?P<name>[A-Za-z_][^\s+]*)\+0x")
 _CHAIN = re.compile(
-    rb"the existing dependency chain|stack backtrace:|-> #\d+|other info that might|which lock already"
+    rb"the existing dependency chain|stack backtrace:|-> #\d+|other info that might"
+    rb"|which lock already"
 )
 _BECAME = re.compile(rb"\.\.\. which became \S+-safe at:")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from string import Formatter
 from typing import TYPE_CHECKING
 
+from .cases import END_MARKS, WINDOW, Case, sort_hits
 from .dispatch import bystander, entered
 from .formats import Ends, Format, Where, spoken
 from .frames import Frame, Trace, TraceReader, canonical, first_meaning
@@ -15,14 +17,11 @@ from .records import Record, records
 from .userstack import user_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from .scan import Hit, Scan
+    from .scan import Scan
 
-WINDOW = 1 << 17  # bytes of one report that are read
-NEAR = 1 << 14  # a panic this close behind an unfinished report is its consequence
 LINES = 1200
-PANIC = b"Kernel panic - not syncing: "
 CORRUPTED = "corrupted"
 _BARE = frozenset({CrashClass.KMSAN, CrashClass.KCSAN, CrashClass.KFENCE})
 
@@ -44,103 +43,15 @@ class Report:
     generic: bool
 
 
-@dataclass
-class Case:
-    """A header and the later headers that belong to the same report."""
-
-    hit: Hit
-    stop: int = 0
-    answered: bool = False
-    mixed: bool = False  # another report began before this one was complete
-    parts: list[Hit] = field(default_factory=list)
-
-
 def reports_of(scan: Scan) -> tuple[Report, ...]:
     """All reports that a finished scan has found, in the order of their headers."""
     text = bytes(scan.text)
-    cases = _cases(scan, text)
+    cases = sort_hits(scan, text)
+    if scan.unexplained is not None and not any(case.hit.row.kind.kernel for case in cases):
+        hit = scan.unexplained
+        cases.append(Case(hit, min(scan.end, hit.start + WINDOW)))
     built = (_report(case, text, scan.base) for case in cases)
     return tuple(report for report in built if report is not None)
-
-
-def _cases(scan: Scan, text: bytes) -> list[Case]:
-    cases: list[Case] = []
-    for hit in scan.hits:
-        if not _printed_by_its_own(hit, scan, text):
-            continue
-        owner = _owner(cases, hit, text, scan.base)
-        if owner is not None:
-            owner.parts.append(hit)
-            continue
-        cases.append(Case(hit))
-    for index, case in enumerate(cases):
-        caller = case.hit.record.caller
-        later = (
-            other
-            for other in cases[index + 1 :]
-            if caller is None or other.hit.record.caller in (None, caller)
-        )
-        following = next(later, None)
-        end = scan.end if following is None else following.hit.start
-        case.stop = min(end, case.hit.start + WINDOW)
-        case.mixed = (
-            following is not None
-            and caller is None
-            and not _complete(case, text[case.hit.start - scan.base : end - scan.base])
-        )
-    return cases
-
-
-def _owner(cases: list[Case], hit: Hit, text: bytes, base: int) -> Case | None:
-    """The earlier report that this header is a part or a consequence of."""
-    caller = hit.record.caller
-    for case in reversed([case for case in cases if not case.hit.row.user]):
-        distance = hit.start - case.hit.start
-        if distance > 4 * WINDOW:
-            return None
-        then = case.hit.row.then
-        if then is not None and then.match(hit.record.text):
-            if case.answered or case.hit.record.caller not in (None, caller):
-                continue
-            case.answered = hit.row.then is None
-            return case
-        if hit.row.follows:
-            return case
-        if PANIC in hit.row.needles and case.hit.record.caller in (None, caller):
-            between = text[case.hit.start - base : hit.start - base]
-            if distance < NEAR and not _complete(case, between):
-                return case  # the report itself panics
-    return None
-
-
-def _printed_by_its_own(hit: Hit, scan: Scan, text: bytes) -> bool:
-    """Whether kernel text comes from the kernel and user text from a process."""
-    if hit.row.user:
-        return not hit.record.stamped
-    if hit.record.stamped or not (scan.stamped or hit.row.generic):
-        return True
-    start = hit.start - scan.base
-    body = text[start : start + 4096]
-    return any(mark in body for mark in _KERNEL_MARKS)
-
-
-_KERNEL_MARKS = (b"Call Trace:", b"Call trace:", b" PID: ", b"RIP: ", b"unreferenced object 0x")
-_PANIC_MARKS = (rb"---\[ end Kernel panic", rb"Kernel Offset: ", rb"Rebooting in ")
-END_MARKS: dict[Ends, re.Pattern[bytes]] = {
-    ends: re.compile(b"|".join((*marks, *_PANIC_MARKS)))
-    for ends, marks in {
-        Ends.TRACE: (rb"---\[ end trace",),
-        Ends.RULE: (rb"={20,}",),
-        Ends.STACK: (rb"</TASK>", rb"---\[ end trace"),
-        Ends.PANIC: (),
-        Ends.IDLE: (),
-        Ends.LINE: (rb"",),
-    }.items()
-}
-
-
-def _complete(case: Case, window: bytes) -> bool:
-    return END_MARKS[case.hit.row.ends].search(window) is not None
 
 
 def _body(case: Case, text: bytes, base: int) -> tuple[list[Record], Trace]:
@@ -153,6 +64,7 @@ def _body(case: Case, text: bytes, base: int) -> tuple[list[Record], Trace]:
     caller = case.hit.record.caller
     stamped = case.hit.record.stamped
     reader = TraceReader(bare=row.kind in _BARE)
+    reader.take(case.hit.record.text)
     stalled = Where.ENTRY in row.where
     for record in records(text, case.hit.end - base, case.stop - base):
         if caller is not None and record.caller is not None and record.caller != caller:
@@ -175,7 +87,8 @@ def _report(case: Case, text: bytes, base: int) -> Report | None:
     found = _details(row, lines, words)
     if row.details and row.needs and not found:
         return None
-    seen = _frame(row, words, trace, lines)
+    where = (Where.HEADER,) if case.mixed else row.where
+    seen = _frame(where, row.skip, words, trace, lines)
     frame = None if seen is None else canonical(seen)
     title, whole = _title(row, words, frame, found=found)
     alternates = set()
@@ -221,11 +134,15 @@ def _details(row: Format, lines: Sequence[Record], words: dict[str, str]) -> boo
 
 
 def _frame(
-    row: Format, words: dict[str, str], trace: Trace, lines: Sequence[Record]
+    sources: Sequence[Where],
+    skip: re.Pattern[str],
+    words: dict[str, str],
+    trace: Trace,
+    lines: Sequence[Record],
 ) -> str | None:
     """The function of the title: the first source that has one that means something."""
-    for where in row.where:
-        name = first_meaning(_frames_at(where, words, trace, lines, row.skip), row.skip)
+    for where in sources:
+        name = first_meaning(_frames_at(where, words, trace, lines, skip), skip)
         if name is not None:
             return name
     return None
@@ -238,21 +155,16 @@ def _frames_at(
     lines: Sequence[Record],
     skip: re.Pattern[str],
 ) -> Sequence[Frame]:
-    match where:
-        case Where.HEADER:
-            return [Frame(words["func"])] if "func" in words else []
-        case Where.COUNTER:
-            return trace.counters[:1]
-        case Where.STACK:
-            return trace.first
-        case Where.LOCKS:
-            return locks_at(lines)
-        case Where.BECAME:
-            return became_at(lines)
-        case Where.ENTRY:
-            return entered(trace, skip)
-        case Where.USER:
-            return user_frames(lines)
+    sources: dict[Where, Callable[[], Sequence[Frame]]] = {
+        Where.HEADER: lambda: [Frame(words["func"])] if "func" in words else [],
+        Where.COUNTER: lambda: trace.counters[:1],
+        Where.STACK: lambda: trace.first,
+        Where.LOCKS: lambda: locks_at(lines),
+        Where.BECAME: lambda: became_at(lines),
+        Where.ENTRY: lambda: entered(trace, skip),
+        Where.USER: lambda: user_frames(lines),
+    }
+    return sources[where]()
 
 
 def _title(
@@ -260,15 +172,16 @@ def _title(
 ) -> tuple[str, bool]:
     """Fill the title, and whether it is the row's full one."""
     wants_frame = "{frame}" in row.title
-    named = frame is not None or not wants_frame or "func" in words or row.bare is None
+    named = frame is not None or not wants_frame or "func" in words or not row.bare
     if named and (found or not row.details):
         return _fill(row.title, words, frame or CORRUPTED), True
-    for form in (row.bare or row.title).split("|"):
-        try:
-            return form.format(**words), False
-        except KeyError:
-            continue
-    return _fill(row.title, words, frame or CORRUPTED), False
+    known = {**words, "frame": frame or CORRUPTED}
+    fitting = (form for form in row.bare if _groups(form) <= known.keys())
+    return _fill(next(fitting, row.title), words, frame or CORRUPTED), False
+
+
+def _groups(form: str) -> set[str]:
+    return {name for _, name, _, _ in Formatter().parse(form) if name}
 
 
 def _fill(form: str, words: dict[str, str], frame: str) -> str:

@@ -27,9 +27,7 @@ _CALLER = rb"(?: ?\[ {0,5}(?P<caller>[TC]\d{1,7})\])?"
 
 PREFIX = re.compile(_DROPPED + _STAMP + _LEVEL + _TIME + _CALLER + rb" ?")
 # A kernel stamp inside a line: the text in front of it lost its newline.
-_STAMPED = re.compile(
-    rb"(?:<\d{1,3}>)?\[ {0,4}\d{1,7}\.\d{6}\](?: ?\[ {0,5}[TC]\d{1,7}\])? ?"
-)
+_STAMPED = re.compile(rb"(?:<\d{1,3}>)?\[ {0,4}\d{1,7}\.\d{6}\](?: ?\[ {0,5}[TC]\d{1,7}\])? ?")
 
 
 class Record(NamedTuple):
@@ -48,7 +46,7 @@ _LINE = re.compile(PREFIX.pattern + rb"(?P<text>[^\n]*)\n?")
 def record_at(data: bytes, start: int, stop: int) -> Record:
     """Read the record between ``start`` and ``stop`` (a line, or what is glued into one)."""
     match = PREFIX.match(data, start, stop)
-    assert match is not None  # noqa: S101 - every part of the pattern is optional
+    assert match is not None
     level, time, caller = match.group("level", "time", "caller")
     return Record(
         start,
@@ -74,7 +72,7 @@ def records(data: bytes, start: int, stop: int) -> Iterator[Record]:
     """All records between two offsets, lines cut again where a stamp stands inside them."""
     while start < stop:
         match = _LINE.match(data, start, stop)
-        assert match is not None  # noqa: S101 - every part of the pattern is optional
+        assert match is not None
         level, time, caller, text = match.group("level", "time", "caller", "text")
         end = match.end()
         inner = _STAMPED.search(text) if b"[ " in text or b"." in text else None

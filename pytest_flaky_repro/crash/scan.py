@@ -1,7 +1,7 @@
 """Find where reports start, in one pass over a console that may still be growing.
 
-A literal prefilter looks only at lines that could be a header; each such line is then matched
-against the rows of the format table that ask for the literal. Work is linear in the console's
+A prefilter picks the lines that could be a header; only they are matched against the format
+table. Work is linear in the console's
 length: a line is looked at once, look back is bounded, and after ``MAX_HITS`` headers the scan
 stops, for a flood of headers says nothing that its first ones have not said.
 """
@@ -9,89 +9,24 @@ stops, for a flood of headers says nothing that its first ones have not said.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass, field
-from functools import cache
 
-from .formats import TABLE, Format
+from .formats import Format
 from .formats.boot import BOOT, FIRMWARE, HARMLESS
+from .formats.unknown import EXPLAINED, UNKNOWN
 from .kinds import DEFAULT_CLASSES, CrashClass
-from .records import LOOK_BACK, Record, record_at, stamps
+from .prefilter import Line, candidates
+from .records import Record, record_at, stamps
 
 MAX_HITS = 96
 MAX_LINE = 1 << 16  # a line longer than this is cut: no console line is
 
-ROWS = (*TABLE, BOOT)
-# Few needles for many rows: each header of a row holds at least one of these.
-NEEDLES = (
-    b"BUG: ",
-    b"WARNING: ",
-    b"INFO: ",
-    b"[#",
-    b"Kernel panic - not syncing: ",
-    b"kernel BUG at ",
-    b"general protection fault",
-    b"nable to handle ",
-    b"UBSAN: ",
-    b"list_",
-    b"refcount_t: ",
-    b"usercopy: ",
-    b"hard LOCKUP",
-    b"Unhandled fault: ",
-    b"Alignment trap: ",
-    b"PANIC: double fault",
-    b"unreferenced object 0x",
-    b"VFS: Busy inodes after unmount",
-    b"kernel NULL pointer dereference",
-    b"Linux version ",
-    b"segfault at ",
-    b"traps: ",
-    b"panic: ",
-    b"fatal error: ",
-    b"Sanitizer: ",
-    b": runtime error: ",
-    b"panicked at ",
-    b" detected ***",
-    b"(): ",
-    b"' failed.",
-    b"SYZFAIL: ",
-    b"libFuzzer: ",
-    b"FATAL:",
-    b"heck failed: ",
-    b"CHECK failed: ",
-    b"# Fatal error in ",
-    b"Exception in thread ",
-    b"Java Exception: ",
-    b"received signal SIG",
-    b"Traceback (most recent call last):",
-)
-
-
-@dataclass(frozen=True)
-class Needle:
-    """The rows that one needle calls for, by rank, and a pattern that any of them must match."""
-
-    rows: tuple[tuple[int, Format], ...]
-    any: re.Pattern[bytes]
-
-
-@cache
-def needles(classes: frozenset[CrashClass]) -> dict[bytes, Needle]:
-    """The prefilter for some classes. Rows of other classes stay in: they may match first."""
-    table: dict[bytes, Needle] = {}
-    for needle in NEEDLES:
-        rows = [(rank, row) for rank, row in enumerate(ROWS) if needle in row.needles]
-        while rows and rows[-1][1].kind not in classes:
-            rows.pop()
-        if rows:
-            union = b"|".join(_NAMED.sub(b"(?:", row.header.pattern) for _, row in rows)
-            table[needle] = Needle(tuple(rows), re.compile(b"(?:" + union + b")"))
-    return table
-
-
-_NAMED = re.compile(rb"\(\?P<\w+>")
 _EARLY = 1 << 16
-_BANNER = re.compile(rb"^(?:<\d+>)?(?:\[ *0\.0+\])?(?:\[ *T0\])? *Linux version \d", re.MULTILINE)
+_CONTEXT = 1024
+# Firmware may leave the banner on a line of its own text.
+_BANNER = re.compile(
+    rb"\[ {4}0\.0{6}\](?: ?\[ *T0\])? Linux version \d|^Linux version \d", re.MULTILINE
+)
 _LATER = re.compile(rb"(?:<\d+>)?\[ {0,4}(?!0\.0{3})\d{1,7}\.\d{6}\]")
 _STAMP = re.compile(rb"(?:<\d+>)?\[ {0,4}\d{1,7}\.\d{6}\]")
 
@@ -116,9 +51,11 @@ class Scan:
     text: bytearray = field(default_factory=bytearray)
     base: int = 0
     hits: list[Hit] = field(default_factory=list)
+    unexplained: Hit | None = None  # a call trace before any header
     stamped: bool = False  # a kernel stamp was seen: this kernel prints them
     booted: bool = False  # a boot banner was seen, or traces of a machine that ran before
     _scanned: int = 0  # absolute: everything before it has been searched
+    _muted: int | None = None  # where the first header of a class that is switched off lies
     _other: bool = False  # a line was printed that is not the emulator's own
 
     @property
@@ -131,9 +68,17 @@ class Scan:
         """Whether nothing further can change the answer."""
         if len(self.hits) >= MAX_HITS:
             return True
-        return bool(
-            self.limit is not None and self.hits and self.end - self.hits[0].start >= self.limit
-        )
+        first = self.first
+        return self.limit is not None and first is not None and self.end - first >= self.limit
+
+    @property
+    def first(self) -> int | None:
+        """Where the first sign of a report is; None while there is none."""
+        starts = [hit.start for hit in (*self.hits[:1], self.unexplained) if hit is not None]
+        return min(starts, default=None)
+
+    def _first_kernel(self) -> int | None:
+        return next((hit.start for hit in self.hits if hit.row.kind.kernel), None)
 
     def feed(self, chunk: bytes) -> int:
         """Take more of the console; returns how many new headers were found."""
@@ -157,8 +102,8 @@ class Scan:
             stop = newline + 1 if newline >= 0 else start
             rest = len(self.text) - stop
             stop += rest - rest % MAX_LINE if rest >= MAX_LINE else 0
-        if self.limit is not None and self.hits:
-            stop = min(stop, self.hits[0].start + self.limit - self.base)
+        if self.limit is not None and self.first is not None:
+            stop = min(stop, self.first + self.limit - self.base)
         if stop <= start:
             return
         if len(self.hits) < MAX_HITS:
@@ -168,58 +113,61 @@ class Scan:
             self._trim(stop)
 
     def _trim(self, scanned: int) -> None:
-        """Forget what was searched in vain."""
-        del self.text[:scanned]
-        self.base += scanned
+        """Forget what was searched in vain, but for what may explain a call trace."""
+        if scanned > _CONTEXT and self.unexplained is None:
+            del self.text[: scanned - _CONTEXT]
+            self.base += scanned - _CONTEXT
 
     def _search(self, block: bytes, base: int) -> None:
         self._watch_stamps(block)
         self._watch_boot(block, base)
-        end = 0
-        starts: list[int] = []
-        calls: dict[int, list[Needle]] = {}
-        for position, needle in self._candidates(block):
-            if position >= end:
-                self._settle(block, base, starts, end, calls)
+        line = Line(block, 0, 0)
+        for position, needle in candidates(block, self.classes):
+            if position >= line.end:
+                self._settle(line, base)
                 if len(self.hits) >= MAX_HITS:
                     return
-                start = block.rfind(b"\n", 0, position) + 1
-                end = (block.find(b"\n", position) + 1) or len(block)
-                starts = stamps(block, start, end)
-                calls = {}
-            index = bisect_right(starts, position) - 1
-            if position - starts[index] <= LOOK_BACK:
-                calls.setdefault(index, []).append(needle)
-        self._settle(block, base, starts, end, calls)
+                line = Line.around(block, position)
+            line.call(position, needle)
+        self._settle(line, base)
+        self._watch_traces(block, base)
 
-    def _settle(
-        self, block: bytes, base: int, starts: list[int], end: int, calls: dict[int, list[Needle]]
-    ) -> None:
+    def _settle(self, line: Line, base: int) -> None:
         """Match the records of one line against the rows that needles call for."""
-        for index, called in calls.items():
-            stop = starts[index + 1] if index + 1 < len(starts) else end
-            record = record_at(block, starts[index], stop)
-            found = _first_row(record.text, called)
-            if found is None:
-                continue
-            row, match = found
+        for record, row, match in line.headers():
             if row is BOOT:
                 again, self.booted = self.booted, True
                 if not again:
                     continue
+            if row.kind.kernel and row.kind not in self.classes and self._muted is None:
+                self._muted = base + record.start
             if row.kind in self.classes and len(self.hits) < MAX_HITS:
                 self.hits.append(Hit(row, match, record, base + record.start, base + record.end))
 
-    def _candidates(self, block: bytes) -> list[tuple[int, Needle]]:
-        """Every place where a needle stands, in order of position."""
-        found: list[tuple[int, Needle]] = []
-        for literal, needle in needles(self.classes).items():
+    def _watch_traces(self, block: bytes, base: int) -> None:
+        """Look for a call trace that no header announced."""
+        if self.unexplained or UNKNOWN.kind not in self.classes:
+            return
+        known = min(
+            (at for at in (self._muted, self._first_kernel()) if at is not None), default=None
+        )
+        if known is not None and known < base:
+            return
+        for literal in UNKNOWN.needles:
             position = block.find(literal)
-            while position >= 0:
-                found.append((position, needle))
-                position = block.find(literal, position + len(literal))
-        found.sort(key=_position)
-        return found
+            while position >= 0 and self.unexplained is None:
+                start = block.rfind(b"\n", 0, position) + 1
+                start = stamps(block, start, position)[-1]
+                end = (block.find(b"\n", position) + 1) or len(block)
+                record = record_at(block, start, end)
+                match = UNKNOWN.header.match(record.text)
+                if known is not None and base + start > known:
+                    return
+                if match is not None and (record.stamped or not self.stamped):
+                    absolute = base + start - self.base
+                    if not EXPLAINED.search(self.text, max(0, absolute - _CONTEXT), absolute):
+                        self.unexplained = Hit(UNKNOWN, match, record, base + start, base + end)
+                position = block.find(literal, end)
 
     def _watch_boot(self, block: bytes, base: int) -> None:
         """Whether a machine was running before: firmware or a first kernel line starts a console.
@@ -256,26 +204,6 @@ class Scan:
                 return
             newline = block.find(b"\n[", position)
             position = newline + 1 if newline >= 0 else -1
-
-
-def _position(candidate: tuple[int, Needle]) -> int:
-    return candidate[0]
-
-
-def _first_row(text: bytes, called: list[Needle]) -> tuple[Format, re.Match[bytes]] | None:
-    """The first row of the table, among those called for, that matches a record."""
-    best: tuple[int, Format, re.Match[bytes]] | None = None
-    for needle in called:
-        if needle.any.match(text) is None:
-            continue
-        for rank, row in needle.rows:
-            if best is not None and rank >= best[0]:
-                break
-            match = row.header.match(text)
-            if match is not None:
-                best = (rank, row, match)
-                break
-    return None if best is None else best[1:]
 
 
 def _says_more(text: bytes) -> bool:

@@ -22,7 +22,7 @@ class Signature:
 
     @classmethod
     def parse(cls, text: str, source: str = "crash=") -> Signature:
-        """Read a regular expression (``re.search`` semantics), as the marker or ``check`` gives it."""
+        """Read a regular expression (``re.search`` semantics) of the marker or of ``check``."""
         try:
             return cls(re.compile(text))
         except re.error as error:
@@ -35,6 +35,12 @@ class Signature:
     def of(cls, reading: Reading) -> Signature:
         """The signature of a crash that was seen: its title and alternates."""
         return cls(titles=frozenset({reading.title, *reading.alternates}))
+
+    def __str__(self) -> str:
+        """What the user wrote: the expression, or the titles."""
+        if self.pattern is not None:
+            return self.pattern.pattern
+        return " | ".join(sorted(self.titles))
 
     def matches(self, reading: Reading) -> bool:
         """Whether a trial crashed in the expected way."""

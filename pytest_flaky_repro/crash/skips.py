@@ -12,7 +12,8 @@ import re
 _REPORTING = (
     r"_*dump_stack(_lvl)?|dump_backtrace|show_stack|show_regs|unwind_backtrace",
     r"panic|vpanic|_*warn(_slowpath|_printk|_alloc)?\w*|check_panic_on_warn|print_tainted",
-    r"report_bug\w*|(fixup|handle|decode)_bug\w*|bug_handler|call_break_hook|_*die(_body)?|oops_\w+",
+    r"report_bug\w*|(fixup|handle|decode)_bug\w*|bug_handler|call_break_hook|_*die(_body)?",
+    r"oops_\w+",
     r"_*v?printk\w*|vprintk_\w+|console_(unlock|flush|emit)\w*|call_console_drivers",
     r"\w+_panic|bad_page|dump_page",
     r"v?s?c?n?printf|string(_nocheck)?|pointer|format_decode|number|symbol_string|widen_string",
@@ -60,8 +61,10 @@ _SANITIZERS = (
 )
 # Memory and string primitives: lib/string.c, lib/usercopy.c, lib/iov_iter.c, arch/*/lib.
 _PRIMITIVES = (
-    r"_*mem(cpy|set|move|cmp|chr|chr_inv|scan|cpy_erms|cpy_orig|set_erms|set_orig|move_erms)\w{0,5}",
-    r"_*str(n?len|n?cpy|s?cpy|lcpy|n?cmp|n?casecmp|n?chr|rchr|chrnul|n?cat|lcat|n?str|spn|pbrk|sep)",
+    r"_*mem(cpy|set|move|cmp|chr|chr_inv)\w{0,5}",
+    r"_*mem(scan|cpy_erms|cpy_orig|set_erms|set_orig|move_erms)\w{0,5}",
+    r"_*str(n?len|n?cpy|s?cpy|lcpy|n?cmp|n?casecmp|n?chr)",
+    r"_*str(rchr|chrnul|n?cat|lcat|n?str|spn|pbrk|sep)",
     r"_*(clear|copy)_(page|user|from_user|to_user|in_user|mc_\w+)\w*",
     r"_*(raw_)?copy_(from|to|in)_(user|iter|kernel)\w*",
     r"_*copy_(from|to)_iter\w*",
@@ -97,7 +100,8 @@ _PRIMITIVES = (
 )
 # Locks: kernel/locking, and lockdep's own.
 _LOCKS = (
-    r"_*lock_(acquire|release|acquired|is_held|is_held_type|set_class|contended|downgrade|unpin_lock)",
+    r"_*lock_(acquire|release|acquired|is_held)",
+    r"_*lock_(is_held_type|set_class|contended|downgrade|unpin_lock)",
     r"_*(raw_)?(spin|read|write|rwlock)_(try)?(un)?lock\w*",
     r"_*raw_\w*(spin|read|write)_(try)?(un)?lock\w*",
     r"do_raw_\w+",
@@ -114,7 +118,8 @@ _LOCKS = (
     r"hlock_class|debug_lockdep_\w+|_*(atomic|refcount)_dec_and_\w*lock\w*",
     r"(register|assign|look_up)_lock_\w+",
     r"_*mark_(lock|held|usage|irqflags|chain)\w*",
-    r"validate_chain|check_(prev|prevs|noncircular|deadlock|usage|irq|no_collision|chain|wait|flags)\w*",
+    r"validate_chain",
+    r"check_(prev|prevs|noncircular|deadlock|usage|irq|no_collision|chain|wait|flags)\w*",
     r"print_(circular|usage|irq|deadlock|unlock|lock|bad|freed|usage|kernel)\w*",
     r"valid_state|add_lock\w*|find_(held|usage)\w*",
     r"trace_(hard|soft)irqs_\w+",
@@ -161,7 +166,8 @@ _CORES = (
     r"_*timer_delete\w*|sk_(stop|reset)_timer\w*|\w+_is_static_object",
     r"_*(queue|flush|cancel)_(delayed_|rcu_)?work\w*|_*(flush|drain|destroy)_workqueue",
     r"_*cancel_\w*work\w*|_*flush_delayed_work|_*cancel_work_timer",
-    r"_*wake_up(_(common|all|bit|process|interruptible|sync|locked|poll|q|var)\w*)?|wake_q_\w+|complete(_all)?|_*wait_for_\w+|do_wait_for_\w+|_*kill_fasync\w*",
+    r"_*wake_up(_(common|all|bit|process|interruptible|sync|locked|poll|q|var)\w*)?|wake_q_\w+",
+    r"complete(_all)?|_*wait_for_\w+|do_wait_for_\w+|_*kill_fasync\w*",
     r"serial8250_console_\w+|univ8250_console_\w+|uart_console_write|lock_sock\w*|release_sock",
     r"try_to_grab_pending|insert_work|find_(lock|get)_(entry|entries|pages?\w*)",
     r"truncate_inode_(pages|partial)\w*|(xts|cbc|ecb|ctr|gcm|ccm|cts|lrw|essiv)_\w+",
@@ -180,8 +186,10 @@ OOPS = re.compile("|".join((*_BASE, *_TRAPS, *_FAULTS, *_CORES)))
 LOCKDEP = re.compile("|".join((*_BASE, *_TRAPS, r"iput|perf_trace_\w+|trace_event_raw_\w+")))
 ODEBUG = re.compile(COMMON.pattern + r"|_*call_rcu\w*|_*vunmap\w*|_*rcu_\w+")
 # Memory belongs to whoever asked an allocator for it, through whatever wrapper.
-LEAK = re.compile(COMMON.pattern + r"|\w*(alloc|dup)\w*|_*list_lru_\w+"
-                  r"|_*filemap_get_\w+|pagecache_get_page|grab_cache_page\w*|page_pool_\w+")
+LEAK = re.compile(
+    COMMON.pattern + r"|\w*(alloc|dup)\w*|_*list_lru_\w+"
+    r"|_*filemap_get_\w+|pagecache_get_page|grab_cache_page\w*|page_pool_\w+"
+)
 
 # Waiting: what a hung task is found in says nothing, its caller does.
 _WAITING = (

@@ -160,8 +160,9 @@ static u64 count_cpus(void)
 
 /* Prints through printk, with every level let through to the console: 1 when it was accepted.
  * The host waits for the text, since a report that cannot reach it would be taken for survival;
- * before a run it also marks, in the console's own order, where the trial begins. */
-static u64 print_to_kernel_log(const char *what)
+ * before a run it also marks, in the console's own order, where the trial begins. The log can be
+ * read by what is run, so the token (up to the next space) is not the nonce of its result. */
+static u64 print_to_kernel_log(const char *what, const char *token)
 {
     static struct line l;
     l.used = 0;
@@ -171,7 +172,7 @@ static u64 print_to_kernel_log(const char *what)
     put(&l, "<4>flaky-repro: ");
     put(&l, what);
     put(&l, " ");
-    put(&l, nonce);
+    for (char c[2] = {0}; token && *token && *token != ' '; token++) c[0] = *token, put(&l, c);
     put(&l, "\n");
     i64 n = SYS(SYS_write, fd, l.text, l.used, 0, 0);
     SYS(SYS_close, fd, 0, 0, 0, 0);
@@ -399,7 +400,7 @@ static void serve_run(const struct frame *f)
     copy_nonce(f->nonce);
     read_command(&c, f->payload);
     add_entropy(f->payload);
-    print_to_kernel_log("run");
+    print_to_kernel_log("run", value_of(f->payload, "mark"));
     u64 from = begin("START");
     key_number("uptime_ns", now_ns());
     finish(from);
@@ -421,7 +422,7 @@ static void leave(void)
 
 static void serve(void)
 {
-    u64 quiet = 0, canary = print_to_kernel_log("console check");
+    u64 quiet = 0, canary = print_to_kernel_log("console check", nonce);
     struct frame f;
     say_ready(canary);
     for (;;) {

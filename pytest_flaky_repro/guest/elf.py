@@ -63,8 +63,8 @@ def read(path: Path, content: bytes) -> Elf:
 
     Raises UsageError for a file that is malformed or that an x86-64 kernel would not run.
     """
-    from elftools.common.exceptions import ELFError  # noqa: PLC0415  # heavy, seldom needed
-    from elftools.construct.core import ConstructError  # noqa: PLC0415
+    from elftools.common.exceptions import ELFError  # heavy, seldom needed
+    from elftools.construct.core import ConstructError
 
     try:
         _check_machine(path, content)
@@ -78,7 +78,7 @@ def read(path: Path, content: bytes) -> Elf:
 
 
 def _open(content: bytes) -> ELFFile:
-    from elftools.elf.elffile import ELFFile  # noqa: PLC0415
+    from elftools.elf.elffile import ELFFile
 
     return ELFFile(io.BytesIO(content))
 
@@ -99,8 +99,8 @@ def _check_machine(path: Path, content: bytes) -> None:
 
 def _describe(content: bytes) -> str:
     """The architecture in readelf's words."""
-    from elftools.elf.descriptions import describe_e_machine  # noqa: PLC0415
-    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415
+    from elftools.elf.descriptions import describe_e_machine
+    from elftools.elf.enums import ENUM_E_MACHINE
 
     order = "<" if content[5] == _LITTLE_ENDIAN else ">"
     (machine,) = struct.unpack_from(order + "H", content, 18)

@@ -130,7 +130,7 @@ def _check_path(path: str) -> None:
 def _check_text(what: str, text: str) -> None:
     size = len(encode(text))
     if not 0 < size < PATH_MAX or "\0" in text:
-        shown = text if size < 80 else text[:80] + "..."  # noqa: PLR2004  # for reading only
+        shown = text if size < 80 else text[:80] + "..."  # for reading only
         message = (
             f"cpio: the {what} must be 1 to {PATH_MAX - 1} bytes without NUL;"
             f" it is {size} bytes: {shown!r}"

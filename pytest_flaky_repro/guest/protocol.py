@@ -41,7 +41,7 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True)
 class Frame:
-    """An intact frame: its grammar and its checksum are right. Whose nonce it is, is not checked."""
+    """An intact frame: its grammar and checksum are right. Whose nonce it is, is not checked."""
 
     nonce: str
     sequence: int
@@ -81,7 +81,7 @@ def decode(line: bytes) -> Frame | Damaged | None:
     except ValueError:
         return Damaged(line[at:])
     pairs = (word.split("=", 1) for word in match["payload"].decode().split())
-    return Frame(match["nonce"].decode(), int(match["seq"]), kind, {k: v for k, v in pairs})
+    return Frame(match["nonce"].decode(), int(match["seq"]), kind, dict(pairs))
 
 
 class Scanner:
@@ -126,6 +126,9 @@ def console_check(nonce: str) -> bytes:
     return b"flaky-repro: console check " + nonce.encode("ascii")
 
 
-def run_mark(nonce: str) -> bytes:
-    """What the agent prints through printk right before START: where a trial's console begins."""
-    return b"flaky-repro: run " + nonce.encode("ascii")
+def run_mark(token: str) -> bytes:
+    """What the agent prints through printk right before START: where a trial's console begins.
+
+    The reproducer can read it, so ``token`` tells nothing of the nonce of the run's frames.
+    """
+    return b"flaky-repro: run " + token.encode("ascii")

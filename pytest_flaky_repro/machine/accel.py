@@ -102,7 +102,8 @@ def _boot_problem(
     if kept.is_file():
         answer: str | None = json.loads(kept.read_text())["problem"]
         return answer
-    problem = _try_boot(emulator, replace(spec_for(Accel.KVM), smp=1))
+    with spec_for(Accel.KVM) as spec:
+        problem = _try_boot(emulator, replace(spec, smp=1))
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps({"problem": problem}))
     return problem

@@ -11,7 +11,9 @@ LOOK_EVERY_S = 0.1
 
 
 class PhaseClock:
-    """Watches one phase of one guest. It expires when QEMU, counted from ``not_before`` on,
+    """Watches one phase of one guest.
+
+    It expires when QEMU, counted from ``not_before`` on,
 
     * has used ``cpu_s`` seconds of CPU time (a spinning guest), or
     * was silent for ``idle_s`` seconds using almost no CPU (a halted guest), or

@@ -11,19 +11,27 @@ from pytest_flaky_repro.machine.guest import Gone, GuestGone, Ready
 # What the kernel prints (init/main.c, init/do_mounts.c, init/initramfs.c) and what it means.
 _BOOT_MESSAGES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (
-        re.compile(rb"VFS: (Unable to mount root fs|Cannot open root device)|No working init found"),
-        "the kernel did not take /init from the initramfs: it was probably built without "
-        "CONFIG_BLK_DEV_INITRD (or, with a compressed --initrd, without its CONFIG_RD_*)",
+        re.compile(
+            rb"VFS: (Unable to mount root fs|Cannot open root device)|No working init found"
+        ),
+        (
+            "the kernel did not take /init from the initramfs: it was probably built without "
+            "CONFIG_BLK_DEV_INITRD (or, with a compressed --initrd, without its CONFIG_RD_*)"
+        ),
     ),
     (
         re.compile(rb"Failed to execute /init \(error -8\)"),
-        "the kernel could not execute /init, an x86-64 ELF file: CONFIG_BINFMT_ELF is missing, "
-        "or --initrd brings another /init",
+        (
+            "the kernel could not execute /init, an x86-64 ELF file: CONFIG_BINFMT_ELF is missing, "
+            "or --initrd brings another /init"
+        ),
     ),
     (
         re.compile(rb"Initramfs unpacking failed|System is deadlocked on memory|Out of memory"),
-        "the initramfs did not fit or could not be unpacked: give more --repro-memory, or check "
-        "the --initrd archive",
+        (
+            "the initramfs did not fit or could not be unpacked: give more --repro-memory, or "
+            "check the --initrd archive"
+        ),
     ),
 )
 

@@ -57,7 +57,12 @@ def _ask(path: str, *arguments: str, fails_quietly: bool = False) -> str:
     command = [path, *arguments]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         msg = f"{' '.join(command)} did not run: {error}. Name another QEMU with --repro-qemu."

@@ -5,13 +5,14 @@ Makes everything above the machine testable in milliseconds. It proves nothing a
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import secrets
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_flaky_repro.crash import Phase
 from pytest_flaky_repro.machine.guest import End, Ended, Gone
@@ -22,6 +23,14 @@ from pytest_flaky_repro.machine.trial import Fault, TrialFacts, TrialOrder
 
 PANIC = "Kernel panic - not syncing: sysrq triggered crash"
 SURVIVOR = "console check passed"
+
+
+class _End(enum.Enum):
+    CRASH = "crash"
+    VOID = "void"
+    LOST = "lost"
+    HANG = "hang"
+    SURVIVAL = "survival"
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,20 @@ class Behaviour:
     crash_seconds: float = 0.0
     console: str = PANIC
     setup_fault: str | None = None
+
+    def end_for(self, drawn: float) -> _End:
+        """The end that a number drawn from [0, 1) stands for."""
+        chances = (
+            (_End.CRASH, self.crash),
+            (_End.VOID, self.void),
+            (_End.LOST, self.lost),
+            (_End.HANG, self.hang),
+        )
+        for end, chance in chances:
+            if drawn < chance:
+                return end
+            drawn -= chance
+        return _End.SURVIVAL
 
 
 class FakeMachine:
@@ -61,15 +84,14 @@ class FakeMachine:
         self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
     ) -> TrialFacts:
         del slot
-        drawn = _coin(order.command.entropy)
-        fake = self._behaviour
-        boot = secrets.token_hex(8)
+        fake, boot = self._behaviour, secrets.token_hex(8)
+        end = fake.end_for(_coin(order.command.entropy))
         if fake.setup_fault is not None:
             return TrialFacts(Phase.BOOT, boot, fault=Fault.SETUP, detail=fake.setup_fault)
-        if fake.crash <= drawn < fake.crash + fake.void:
+        if end is _End.VOID:
             return TrialFacts(Phase.BOOT, boot, gone=Gone.EXITED, fault=Fault.CHANCE, detail="void")
         started()
-        crashes = drawn < fake.crash
+        crashes = end is _End.CRASH
         seconds = fake.crash_seconds if crashes else fake.seconds
         console = _child(fake.console if crashes else SURVIVOR, seconds, stop)
         if console is None:
@@ -77,19 +99,19 @@ class FakeMachine:
         facts = TrialFacts(
             Phase.RUN, boot, console=console, trial_console=console, exposure_s=seconds
         )
-        if crashes:
-            return _with(facts, gone=Gone.EXITED, detail="QEMU exited with status 0")
-        drawn -= fake.crash + fake.void
-        if 0 <= drawn < fake.lost:
-            return _with(facts, gone=Gone.KILLED, detail="QEMU was killed by SIGKILL")
-        if 0 <= drawn - fake.lost < fake.hang:
-            return _with(facts, gone=Gone.STALLED, detail="no progress")
-        end = End(Ended.EXIT, code=0, seconds=seconds, stuck=False, output=b"")
-        return _with(facts, phase=Phase.END, end=end)
+        return _ended(facts, end)
 
 
-def _with(facts: TrialFacts, **changes: object) -> TrialFacts:
-    return TrialFacts(**{**vars(facts), **changes})
+def _ended(facts: TrialFacts, end: _End) -> TrialFacts:
+    if end is _End.SURVIVAL:
+        survived = End(Ended.EXIT, code=0, seconds=facts.exposure_s, stuck=False, output=b"")
+        return replace(facts, phase=Phase.END, end=survived)
+    gone, detail = {
+        _End.CRASH: (Gone.EXITED, "QEMU exited with status 0"),
+        _End.LOST: (Gone.KILLED, "QEMU was killed by SIGKILL"),
+        _End.HANG: (Gone.STALLED, "no progress"),
+    }[end]
+    return replace(facts, gone=gone, detail=detail)
 
 
 def _coin(entropy: bytes) -> float:

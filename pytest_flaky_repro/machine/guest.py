@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_flaky_repro.crash import Collector
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.guest import protocol
 from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind
 from pytest_flaky_repro.machine import process, qmp
@@ -25,6 +26,8 @@ from pytest_flaky_repro.machine.streams import Role, Streams
 
 NEVER = float("inf")
 READY_REPEATS = 2
+WORDS_MAX, WORDS_BYTES = 510, 8000  # what agent.c has room for
+_OF_A_RUN = (Kind.START, Kind.OUT, Kind.END)
 
 
 class Gone(enum.Enum):
@@ -69,6 +72,16 @@ class Command:
     env: Sequence[str] = ()
     entropy: bytes = b""
 
+    def __post_init__(self) -> None:
+        for what, words in (("command line", self.argv), ("environment", self.env)):
+            size = len("\0".join(words).encode())
+            if size > WORDS_BYTES or len(words) > WORDS_MAX:
+                msg = (
+                    f"a guest takes at most {WORDS_MAX} words and {WORDS_BYTES} bytes of {what}, "
+                    f"got {len(words)} and {size}. Put what is long into a file."
+                )
+                raise UsageError(msg)
+
 
 class Ended(enum.Enum):
     """How a command ended."""
@@ -81,7 +94,7 @@ class Ended(enum.Enum):
 
 @dataclass(frozen=True)
 class End:
-    """An intact END frame. ``code``: exit status, signal or errno; ``seconds`` by the guest's clock."""
+    """An intact END frame: ``code`` is a status, signal or errno; ``seconds`` by its own clock."""
 
     how: Ended
     code: int
@@ -126,8 +139,9 @@ class Guest:
         self._scanners = {Role.CONSOLE: protocol.Scanner(), Role.FRAMES: protocol.Scanner()}
         self._frames: list[Frame] = []
         self._boot_nonce = secrets.token_hex(8)
+        self._run_nonce = ""
         self._nonces = {self._boot_nonce}
-        self._talks_on = Role.FRAMES
+        self._talks_on: Role | None = None  # until READY tells
         self._untrusted: str | None = None
         self._trial: TrialConsole | None = None
         self._sequence = 0
@@ -169,11 +183,15 @@ class Guest:
         ``collector`` gets what the console prints from this run's mark on, and ends the run
         (``Gone.REPORTED``) once a crash report is complete.
         """
-        nonce = secrets.token_hex(16)
+        nonce, mark = secrets.token_hex(16), secrets.token_hex(8)
         self._nonces.add(nonce)
-        self._trial = TrialConsole(protocol.run_mark(nonce), collector)
-        self._say(Kind.RUN, nonce, _run_fields(command))
-        self._await((Kind.START,), nonce, self._clock(self._limits.boot_cpu_s), "start")
+        self._run_nonce = nonce
+        self._trial = TrialConsole(protocol.run_mark(mark), collector)
+        self._say(Kind.RUN, nonce, _run_fields(command) | {"mark": mark})
+        # a console that printk shares may have torn START: whatever follows it says the same
+        first = self._await(_OF_A_RUN, nonce, self._clock(self._limits.boot_cpu_s), "start")
+        if first.kind is not Kind.START:
+            self._frames.insert(0, first)
         started()
         clock = self._clock(self._limits.run_grace_cpu_s, not_before=command.time_s)
         output: dict[int, bytes] = {}
@@ -182,14 +200,9 @@ class Guest:
             if frame.kind is Kind.END:
                 break
             output[_number(frame, "at")] = protocol.unpack(frame.fields.get("data", ""))
+        end = _read_end(frame, output)
         self._say(Kind.ACK, nonce, {})
-        return End(
-            how=Ended(frame.fields.get("how")),
-            code=_number(frame, "code"),
-            seconds=_number(frame, "ns") / 1e9,
-            stuck=frame.fields.get("stuck") != "0",
-            output=_join(output, _number(frame, "output")),
-        )
+        return end
 
     def attend(self, wake: int) -> None:
         """Keeps the guest's streams flowing until the descriptor ``wake`` is readable."""
@@ -241,9 +254,7 @@ class Guest:
             not_before=not_before,
         )
 
-    def _await(
-        self, kinds: tuple[Kind, ...], nonce: str, clock: PhaseClock, phase: str
-    ) -> Frame:
+    def _await(self, kinds: tuple[Kind, ...], nonce: str, clock: PhaseClock, phase: str) -> Frame:
         while True:
             while self._frames:
                 frame = self._frames.pop(0)
@@ -323,18 +334,23 @@ class Guest:
 
         On a shared console printk may tear a line, so a damaged one means nothing there: the
         agent repeats what matters. On a port of its own nothing tears, and nobody else writes.
+        From START on, only that run's nonce is good: what is run may know the earlier ones.
         """
         if isinstance(found, Frame) and found.nonce in self._nonces:
             self._frames.append(found)
+            if found.nonce == self._run_nonce:
+                self._nonces = {found.nonce}
         elif isinstance(found, Frame):
             self._untrusted = f"a result frame with a nonce that is not ours, on {role.value}"
         elif role is Role.FRAMES or self._talks_on is Role.FRAMES:
-            self._untrusted = f"a damaged or forged result frame on {role.value}: {found.line!r:.200}"
+            self._untrusted = (
+                f"a damaged or forged result frame on {role.value}: {found.line!r:.200}"
+            )
 
     def _say(self, kind: Kind, nonce: str, fields: dict[str, str]) -> None:
         self._sequence += 1
         frame = Frame(nonce, self._sequence, kind, fields)
-        self._streams.write(self._talks_on, protocol.encode(frame))
+        self._streams.write(self._talks_on or Role.FRAMES, protocol.encode(frame))
 
 
 def _gone_by(returncode: int) -> Gone:
@@ -359,12 +375,31 @@ def _number(frame: Frame, key: str) -> int:
     return int(text) if text.isdecimal() else -1
 
 
+def _read_end(frame: Frame, output: dict[int, bytes]) -> End:
+    """What an END frame says; GuestGone when that is not something the agent can say."""
+    numbers = {key: _number(frame, key) for key in ("code", "ns", "output")}
+    try:
+        how = Ended(frame.fields.get("how"))
+    except ValueError:
+        how = None
+    if how is None or min(numbers.values()) < 0:
+        detail = f"an END frame that makes no sense: {dict(frame.fields)!r:.200}"
+        raise GuestGone(Gone.UNTRUSTED, detail)
+    return End(
+        how=how,
+        code=numbers["code"],
+        seconds=numbers["ns"] / 1e9,
+        stuck=frame.fields.get("stuck") != "0",
+        output=_join(output, numbers["output"]),
+    )
+
+
 def _join(parts: dict[int, bytes], total: int) -> bytes:
     """The kept output in order, with a note where the agent dropped some of ``total`` bytes."""
     joined, at = b"", 0
-    for offset in sorted(parts):
+    for offset, part in [*sorted(parts.items()), (total, b"")]:
         if offset > at:
             joined += b"\n[flaky-repro: %d bytes of output left out here]\n" % (offset - at)
-        joined += parts[offset]
-        at = offset + len(parts[offset])
+        joined += part
+        at = offset + len(part)
     return joined

@@ -37,7 +37,7 @@ def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
     return KernelImage(path, content, hashlib.sha256(content).hexdigest(), _banner(content))
 
 
-def _problem(content: bytes) -> str | None:
+def _problem(content: bytes) -> str | None:  # noqa: PLR0911 - one answer a kind of file
     if not content:
         return "it is empty"
     if content[:4] == b"\x7fELF":
@@ -46,11 +46,17 @@ def _problem(content: bytes) -> str | None:
         return "it is a gzip file. Unpack it first (gunzip), or use the bzImage of the build."
     if content[0x38:0x3C] == b"ARM\x64":
         return "it is an arm64 Image. Only x86-64 guests are supported."
-    if len(content) < 0x268 or content[0x202:0x206] != b"HdrS" or content[0x1FE:0x200] != b"\x55\xaa":
+    if (
+        len(content) < 0x268
+        or content[0x202:0x206] != b"HdrS"
+        or content[0x1FE:0x200] != b"\x55\xaa"
+    ):
         return "it has no Linux boot header (HdrS). Use arch/x86/boot/bzImage of a kernel build."
     version = int.from_bytes(content[0x206:0x208], "little")
     if version < 0x20C:
-        return f"its boot protocol is {version >> 8}.{version & 255:02}; 2.12 (Linux 3.8) is needed."
+        return (
+            f"its boot protocol is {version >> 8}.{version & 255:02}; 2.12 (Linux 3.8) is needed."
+        )
     if not content[0x236] & 1:  # xloadflags, XLF_KERNEL_64
         return "it is a 32-bit kernel. Build with CONFIG_64BIT=y."
     sectors, paragraphs = content[0x1F1] or 4, struct.unpack_from("<I", content, 0x1F4)[0]

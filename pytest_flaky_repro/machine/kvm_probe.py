@@ -28,12 +28,12 @@ CODE = b"\xb9" + struct.pack("<I", LOOPS) + b"\xff\xc9\x75\xfc\xf4"
 
 
 def segment(kind: int, *, long: int) -> bytes:
-    """struct kvm_segment: flat, present, ring 0."""
+    """A struct kvm_segment: flat, present, ring 0."""
     return struct.pack("<QIH8BBB", 0, 0xFFFFFFFF, 8, kind, 1, 0, 1 - long, 1, long, 1, 0, 0, 0)
 
 
 def special_registers(old: bytes) -> bytes:
-    """struct kvm_sregs for 64-bit mode: six segments, then CR0, CR3, CR4, EFER."""
+    """A struct kvm_sregs for 64-bit mode: six segments, then CR0, CR3, CR4, EFER."""
     new = bytearray(old)
     new[0:24] = segment(0xB, long=1)
     for i in range(1, 6):

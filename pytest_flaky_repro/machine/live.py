@@ -48,12 +48,14 @@ class LiveGuest:
         self._answers: queue.Queue[Ready | End | BaseException] = queue.Queue()
         self._thread = threading.Thread(target=self._live, name="flaky-repro-vm", daemon=True)
         self._console: Callable[[], bytes] = bytes
+        self._gone: BaseException | None = None
 
-    def __enter__(self) -> LiveGuest:
+    def __enter__(self) -> LiveGuest:  # noqa: PYI034 - Self needs Python 3.11
         self._thread.start()
         try:
             ready = self._answer()
         except BaseException:
+            self._stop.set()  # also a wait for a slot, or a boot
             self.close()
             raise
         assert isinstance(ready, Ready)
@@ -69,7 +71,10 @@ class LiveGuest:
         Raises InfrastructureError when the guest is gone, its last console lines in the message.
         """
         argv = self._argv(command)
-        self._jobs.put(Command(argv, timeout, self._env))
+        order = Command(argv, timeout, self._env)
+        if self._gone is not None:
+            raise InfrastructureError(str(self._gone)) from self._gone
+        self._jobs.put(order)
         os.write(self._wake_write, b"!")
         end = self._answer()
         assert isinstance(end, End)
@@ -131,6 +136,7 @@ class LiveGuest:
                 finally:
                     guest.kill()
         except BaseException as error:  # noqa: BLE001 - raised again, where the answer is awaited
+            self._gone = error
             self._answers.put(error)
 
     def _boot(self, guest: Guest) -> Ready:

@@ -42,7 +42,7 @@ def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[byt
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far (fields 14 and 15 of proc_pid_stat(5)); 0 if gone."""
+    """User and system time of a process (fields 14 and 15 of proc_pid_stat(5)); 0 if it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

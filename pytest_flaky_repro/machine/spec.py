@@ -58,6 +58,14 @@ class GuestSpec:
     machine: str = "pc"
     append: str = ""
 
+    def __enter__(self) -> GuestSpec:  # noqa: PYI034 - Self needs Python 3.11
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Gives the images' memory back; no guest may be started from this any more."""
+        self.kernel.close()
+        self.initramfs.close()
+
 
 @dataclass(frozen=True)
 class Deadlines:

@@ -27,8 +27,10 @@ def header(config: pytest.Config) -> list[str]:
     )
     return [
         f"flaky-repro: kernel: {named or 'none'}",
-        f"flaky-repro: accel: {describe_quickly(settings['accel'])}, smp {settings['smp']}, "
-        f"{settings['memory']} MiB, trial time {settings['trial_time']:g} s",
+        (
+            f"flaky-repro: accel: {describe_quickly(settings['accel'])}, smp {settings['smp']}, "
+            f"{settings['memory']} MiB, trial time {settings['trial_time']:g} s"
+        ),
         f"flaky-repro: plan: {plan_line(settings)}",
     ]
 

@@ -9,9 +9,10 @@ import pytest
 from pytest_flaky_repro.errors import CampaignError, InfrastructureError, UsageError
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.report import sentences
-from pytest_flaky_repro.session import VERDICTS, settings_of
+from pytest_flaky_repro.session import COMPARISONS, VERDICTS, settings_of
 
 if TYPE_CHECKING:
+    from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.verdict import Verdict
 
 SECTION = "flaky repro"
@@ -23,15 +24,9 @@ def amend(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
     A failed harness is an error, not a failed test: nothing was found out about the kernel. JUnit
     and the terminal call errors what fails outside the ``call`` phase, so it is booked there.
     """
-    if report.when != "call":
-        return
-    verdicts = item.stash.get(VERDICTS, [])
     error = call.excinfo.value if call.excinfo is not None else None
-    if verdicts:
-        deciding = error.verdict if isinstance(error, CampaignError) else verdicts[-1]
-        report.user_properties += list(properties(deciding).items())
-        report.repro_summary = [summary(verdict, item) for verdict in verdicts]
-        report.repro_word = sentences.word(deciding)
+    if report.when == "call":
+        _tell_verdicts(report, item, error)
     if not report.failed:
         return
     if isinstance(error, CampaignError):
@@ -40,8 +35,30 @@ def amend(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
         report.longrepr = str(error)
     if isinstance(error, InfrastructureError):
         report.repro_word = "INFRASTRUCTURE"
-    if isinstance(error, (InfrastructureError, UsageError)):
+    if isinstance(error, (InfrastructureError, UsageError)) and report.when == "call":
         report.when = "setup"
+
+
+def _tell_verdicts(
+    report: pytest.TestReport, item: pytest.Item, error: BaseException | None
+) -> None:
+    verdicts = item.stash.get(VERDICTS, [])
+    compared = [comparison_summary(c) for c in item.stash.get(COMPARISONS, [])]
+    if compared:
+        report.repro_summary = compared
+    if not verdicts:
+        return
+    deciding = error.verdict if isinstance(error, CampaignError) else verdicts[-1]
+    # JUnit takes them from the teardown's report, which is made from the item's
+    item.user_properties += list(properties(deciding).items())
+    report.user_properties = list(item.user_properties)
+    report.repro_summary = compared + [
+        summary(verdict) | {"deciding": verdict is deciding} for verdict in verdicts
+    ]
+    # the word has to be about what decided the test: not, say, an assertion after the verdict
+    is_told = report.passed if error is None else isinstance(error, CampaignError)
+    if is_told and not hasattr(report, "wasxfail"):
+        report.repro_word = sentences.word(deciding)
 
 
 def properties(verdict: Verdict) -> dict[str, str]:
@@ -59,9 +76,22 @@ def properties(verdict: Verdict) -> dict[str, str]:
     }
 
 
-def summary(verdict: Verdict, item: pytest.Item) -> dict[str, Any]:
+def comparison_summary(verdict: ComparisonVerdict) -> dict[str, Any]:
+    """The same for a comparison of two kernels."""
+    return {
+        "item": f"{verdict.a.item}",
+        "conclusion": "comparison",
+        "word": sentences.comparison_word(verdict),
+        "explanation": sentences.comparison_explanation(verdict),
+        "why": sentences.printable(verdict.why),
+        "kinds": [],
+        "evidence": str(verdict.evidence),
+        "deciding": False,
+    }
+
+
+def summary(verdict: Verdict) -> dict[str, Any]:
     """What the terminal's summary prints of a verdict; plain data, since xdist carries it."""
-    del item
     return {
         "item": verdict.subject.item,
         "conclusion": verdict.conclusion.value,
@@ -112,7 +142,11 @@ def status(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, 
         return None
     if report.passed:
         undecided = word.startswith("INCONCLUSIVE")
-        return ("passed", "?" if undecided else ".", (word, {"yellow" if undecided else "green": True}))
+        return (
+            "passed",
+            "?" if undecided else ".",
+            (word, {"yellow" if undecided else "green": True}),
+        )
     if report.failed and report.when == "call":
         undecided = word.startswith("INCONCLUSIVE")
         letter, colour = ("?", "yellow") if undecided else ("F", "red")

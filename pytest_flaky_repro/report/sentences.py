@@ -12,8 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.stats.bounds import zero_crash_upper
+from pytest_flaky_repro.stats.compare import Difference
+from pytest_flaky_repro.stats.design import complement
 
 if TYPE_CHECKING:
+    from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.loop import Snapshot
     from pytest_flaky_repro.campaign.verdict import Verdict
     from pytest_flaky_repro.settings import Settings
@@ -64,7 +68,7 @@ def word(verdict: Verdict) -> str:
 def safe_bound(verdict: Verdict) -> float:
     """The crash rate that *safe* rules out: what the data reached, at most the rate asked for."""
     if verdict.crashes == 0 and verdict.intact:
-        return 1.0 - (1.0 - verdict.design.confidence_safe) ** (1.0 / verdict.intact)
+        return zero_crash_upper(verdict.intact, verdict.design.confidence_safe)
     return verdict.design.min_rate
 
 
@@ -90,8 +94,10 @@ def explanation(verdict: Verdict) -> list[str]:
 
 
 def _min_rate(verdict: Verdict) -> str:
-    default = " (default)" if verdict.min_rate_source == "default" else ""
-    return f"{percent(verdict.design.min_rate)}{default}"
+    source = verdict.min_rate_source
+    if verdict.calibration is not None:
+        return f"{percent(verdict.design.min_rate)} (from the known-bad kernel {source})"
+    return f"{percent(verdict.design.min_rate)}{' (default)' * (source == 'default')}"
 
 
 def _condition(verdict: Verdict) -> str:
@@ -102,11 +108,25 @@ def _condition(verdict: Verdict) -> str:
 def _explain_safe(verdict: Verdict) -> list[str]:
     design = verdict.design
     lines = [
-        f"If {_min_rate(verdict)} or more of the trials crashed ({_condition(verdict)}), "
-        f"this would have been said with probability at most {percent(design.error_safe)}.",
-        f"The data rule out a crash rate above {upwards(safe_bound(verdict))} "
-        f"at confidence {confidence(design.confidence_safe)}.",
+        (
+            f"If {_min_rate(verdict)} or more of the trials crashed ({_condition(verdict)}), "
+            f"this would have been said with probability at most {percent(design.error_safe)}."
+        ),
+        (
+            f"The data rule out a crash rate above {upwards(safe_bound(verdict))} "
+            f"at confidence {confidence(design.confidence_safe)}."
+        ),
     ]
+    if verdict.calibration is not None and verdict.control is not None:
+        lines.append(
+            f"The known-bad kernel crashed in {verdict.control.crashes} of "
+            f"{verdict.control.trials} trials run between these: it still crashes here."
+        )
+    elif verdict.calibration is not None:
+        lines.append(
+            "No trials of the known-bad kernel were run between these (--repro-control-every 0): "
+            "a host that hides the crash would not have been noticed."
+        )
     if verdict.lost:
         share = verdict.lost / (verdict.lost + verdict.intact)
         lines.append(
@@ -149,6 +169,31 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
     return lines
 
 
+def comparison_word(verdict: ComparisonVerdict) -> str:
+    """What a comparison found, in a few words."""
+    a, b = verdict.a.kernel, verdict.b.kernel
+    said = {
+        Difference.A_CRASHES_MORE: f"{a} CRASHES MORE THAN {b}",
+        Difference.B_CRASHES_MORE: f"{b} CRASHES MORE THAN {a}",
+        Difference.NOT_SHOWN: "NO DIFFERENCE SHOWN",
+    }[verdict.difference]
+    return f"{said} ({verdict.crashes_a} and {verdict.crashes_b} of {verdict.pairs} each)"
+
+
+def comparison_explanation(verdict: ComparisonVerdict) -> list[str]:
+    """What it means, with both intervals."""
+    sure = confidence(verdict.confidence)
+    error = percent(complement(verdict.confidence))
+    lines = [
+        f"{side.kernel}: rate between {percent(rate.lower)} and {upwards(rate.upper)} at {sure}"
+        for side, rate in ((verdict.a, verdict.rate_a), (verdict.b, verdict.rate_b))
+    ]
+    if verdict.difference is Difference.NOT_SHOWN:
+        return [*lines, "Not shown is not equal: more pairs might show a difference."]
+    said = f"this would have been said with probability at most {error}."
+    return [*lines, f"If the rates were equal, {said}"]
+
+
 def _explain_infrastructure(verdict: Verdict) -> list[str]:
     del verdict
     return ["Nothing was learned about the kernel: what failed is the harness or its set-up."]
@@ -160,6 +205,8 @@ def progress(snapshot: Snapshot) -> str:
     parts = [f"{tally.trials_low} trials", f"{tally.crashes} crashed"]
     parts += [f"{snapshot.lost} lost"] * bool(snapshot.lost)
     parts += [f"{snapshot.void} void"] * bool(snapshot.void)
+    if snapshot.crashes_wanted:
+        parts.append(f"calibrating: {snapshot.crashes_wanted} crashes wanted")
     if snapshot.needed:
         parts.append(f"safe in {snapshot.needed}")
         done = tally.trials_low

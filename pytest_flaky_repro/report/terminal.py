@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pytest
 
-COLOURS = {"safe": "green", "crashes": "red", "inconclusive": "yellow", "infrastructure": "red"}
+COLOURS = {
+    "safe": "green",
+    "crashes": "red",
+    "inconclusive": "yellow",
+    "infrastructure": "red",
+    "comparison": "cyan",
+}
 
 
-def write_summary(
-    reporter: pytest.TerminalReporter, verdicts: list[dict[str, Any]]
-) -> None:
+def write_summary(reporter: pytest.TerminalReporter, verdicts: list[dict[str, Any]]) -> None:
     """A line a verdict, what it means, and the kinds of crash that were seen."""
     reporter.section("flaky repro")
     for verdict in verdicts:

@@ -76,11 +76,17 @@ if TYPE_CHECKING:
         WorstCase,
         plan_for,
     )
+    from pytest_flaky_repro.stats.statement import (
+        meaning,
+        so_far,
+    )
     from pytest_flaky_repro.stats.tally import (
         Tally,
     )
 
 _HOMES = {
+    "meaning": "statement",
+    "so_far": "statement",
     "Agreed": "agreement",
     "Agreement": "agreement",
     "Calibration": "calibration",
@@ -165,12 +171,14 @@ __all__ = [
     "hosts_agree",
     "is_control",
     "largest_confidence",
+    "meaning",
     "member_design",
     "plan_for",
     "pool",
     "rate_bounds",
     "rate_excluded_with_losses",
     "smallest_min_rate",
+    "so_far",
     "suggest_trial_time",
     "total_rate_excluded",
     "zero_crash_upper",

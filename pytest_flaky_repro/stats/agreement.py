@@ -101,7 +101,7 @@ def _peak(trials: int, crashes: int) -> float:
 
 def _p_value(counts: Sequence[tuple[int, int]]) -> tuple[float, bool]:
     total = sum(x for _, x in counts)
-    if len(counts) < 2 or total == 0:  # noqa: PLR2004 - one host has nobody to disagree with
+    if len(counts) < 2 or total == 0:
         return 1.0, True
     seen = _statistic(counts, [x for _, x in counts])
     if math.comb(total + len(counts) - 1, total) <= _TABLES:

@@ -96,7 +96,7 @@ def largest_confidence(
     if best.chance < chance:
         return None
     for _ in range(_STEPS):
-        if high - low < 1e-3:  # noqa: PLR2004 - a thousandth of the error is finer than any use
+        if high - low < 1e-3:
             break
         middle = 0.5 * (low + high)
         tried = bought(middle)

@@ -88,6 +88,6 @@ def is_control(ticket: int, every: int = EVERY) -> bool:
 
     Depends on the ticket alone, so that every interruption pattern launches the same.
     """
-    if every < 2:  # noqa: PLR2004 - of two trials, one must be of the kernel in question
+    if every < 2:
         raise UsageError(f"controls must be at most every other trial, got every={every}")
     return ticket % every == every - 1

@@ -10,6 +10,10 @@ from pytest_flaky_repro.errors import UsageError
 # Odds closer than this need tens of thousands of crashes to be told apart.
 MIN_ODDS_RATIO = 1.25
 MIN_CONFIDENCE = 0.5
+# A floor below this is none: no campaign is long enough to meet it.
+MIN_NOISE = 1e-9
+# With noise: above this the likelihood ratio of one survival leaves the range of floats.
+MAX_MIN_RATE = 0.999
 # Below this the error budget of a line drowns in double rounding.
 MIN_ERROR = 1e-9
 
@@ -43,6 +47,16 @@ class Design:
             raise UsageError(
                 f"noise must be at least 0 and below min_rate ({self.min_rate:g}), got "
                 f"{self.noise:g}; it is the rate at which a healthy kernel looks crashed"
+            )
+        if 0.0 < self.noise < MIN_NOISE:
+            raise UsageError(
+                f"noise must be 0 or at least {MIN_NOISE:g}, got {self.noise:g}; say 0 for a "
+                "kernel that never looks crashed by mistake"
+            )
+        if self.noise > 0 and self.min_rate > MAX_MIN_RATE:
+            raise UsageError(
+                f"min_rate must be at most {MAX_MIN_RATE:g} when there is noise, got "
+                f"{self.min_rate:g}; a kernel that always crashes needs no statistics"
             )
         if self.noise > 0 and self.odds_ratio < MIN_ODDS_RATIO:
             raise UsageError(

@@ -48,7 +48,7 @@ class Effect:
 def cells(factors: Mapping[str, Sequence[str]]) -> list[Cell]:
     """Every combination of levels; one round launches each once, in this order."""
     for name, levels in factors.items():
-        if len(set(levels)) != len(levels) or len(levels) < 2:  # noqa: PLR2004 - needs a contrast
+        if len(set(levels)) != len(levels) or len(levels) < 2:
             raise UsageError(f"factor {name!r} needs two or more different levels, got {levels!r}")
     if not factors:
         raise UsageError("a factorial design needs at least one factor")

@@ -95,8 +95,10 @@ class SafeFront:
         mass = self.mass
         if threshold > self.trials:
             mass = np.convolve(mass, binomial(threshold - self.trials, pair.p0))
-        weight = math.exp(pair.survival * (pair.slope * self.level - threshold))
-        risk = self.risk + float(mass[0]) * weight
+        risk = self.risk
+        if mass[0] > 0:
+            ratio = pair.survival * (pair.slope * self.level - threshold)
+            risk += math.exp(math.log(mass[0]) + ratio)
         keep = len(mass)
         while keep > 1 and mass[keep - 1] < _DUST:
             keep -= 1

@@ -42,7 +42,8 @@ LEVELS = 6
 _MARGIN = 1.0 - 1e-9
 # An error budget spent to this share leaves nothing worth searching for.
 _SPENT = 1.0 - 2e-3
-_HALVINGS = 18
+# Intercepts are searched to this much log likelihood: it moves the error by as little.
+_FINE = 1e-4
 
 
 def zero_failure(min_rate: float, error: float) -> int:
@@ -89,11 +90,10 @@ def _straight(pair: Pair, first: int) -> Line:
     return Line(1, (), math.floor(scaled), 0, 0)
 
 
-def _smallest(fits: Callable[[int], bool], low: int, high: int) -> int:
-    """Smallest fitting integer in [low, high] to one part in 2**_HALVINGS; high must fit."""
-    for _ in range(_HALVINGS):
-        if high - low <= 1:
-            break
+def _smallest(fits: Callable[[int], bool], pair: Pair, low: int, high: int) -> int:
+    """Find the smallest fitting intercept in [low, high], to _FINE; high must fit."""
+    fine = max(1, int(SCALE * _FINE / pair.survival))
+    while high - low > fine:
         middle = (low + high) // 2
         if fits(middle):
             high = middle
@@ -110,10 +110,11 @@ def _tail_safe(pair: Pair, line: Line, front: SafeFront, budget: float) -> Line 
         return None
     high = math.ceil((pair.wald(left) + math.log(rest) / pair.survival) * SCALE)
     low = high - math.ceil((2.0 + 0.2 * pair.wald(left)) * SCALE)
-    best = _smallest(
-        lambda intercept: safe_risk(pair, line.lifted(intercept), front) <= budget, low, high
-    )
-    return line.lifted(best)
+
+    def fits(intercept: int) -> bool:
+        return safe_risk(pair, line.lifted(intercept), front) <= budget
+
+    return line.lifted(_smallest(fits, pair, low, high))
 
 
 def _tail_crash(pair: Pair, line: Line, front: CrashFront, budget: float) -> Line | None:
@@ -123,10 +124,11 @@ def _tail_crash(pair: Pair, line: Line, front: CrashFront, budget: float) -> Lin
         return None
     high = math.ceil((pair.wald(left) + math.log(front.alive) / pair.survival) * SCALE)
     low = high - math.ceil(3.0 * pair.slope * SCALE)
-    best = _smallest(
-        lambda intercept: crash_risk(pair, line.lifted(-intercept), front) <= budget, low, high
-    )
-    return line.lifted(-best)
+
+    def fits(intercept: int) -> bool:
+        return crash_risk(pair, line.lifted(-intercept), front) <= budget
+
+    return line.lifted(-_smallest(fits, pair, low, high))
 
 
 def _tune_safe(pair: Pair, safe: Line, crash: Line, budget: float) -> Line:

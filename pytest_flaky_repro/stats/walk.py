@@ -82,10 +82,14 @@ def _advance(
     known = blocks.get(trials)
     if known is None or known.shape[1] < width + 1:
         known = blocks[trials] = _binomials(trials, width + _TERMS, rate)
-    out, faint = np.zeros((len(rate), width)), np.zeros(len(rate))
-    for start in range(mass.shape[1]):
-        out[:, start:] += mass[:, start : start + 1] * known[:, : max(0, width - start)]
-        faint += mass[:, start] * known[:, max(0, width - start) :].sum(axis=1)
+    if mass.shape[1] > len(rate):
+        full = np.array([np.convolve(row, block) for row, block in zip(mass, known, strict=True)])
+        out, faint = full[:, :width], full[:, width:].sum(axis=1)
+    else:
+        out, faint = np.zeros((len(rate), width)), np.zeros(len(rate))
+        for start in range(mass.shape[1]):
+            out[:, start:] += mass[:, start : start + 1] * known[:, : max(0, width - start)]
+            faint += mass[:, start] * known[:, max(0, width - start) :].sum(axis=1)
     before = mass.sum(axis=1)
     fell = before - out.sum(axis=1)
     return out, np.where(fell < _FAINT * before, faint, fell)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.crash import Collector, read_console
 
 OOPS = b"""\
-[    6.513348] general protection fault, probably for non-canonical address 0xdead4ead00000000: 0000 [#1] SMP
+[    6.513348] general protection fault, probably for non-canonical address 0xdead4ead: 0000 [#1]
 [    6.513868] CPU: 0 PID: 92 Comm: insmod Tainted: G           OE      6.1.0 #1
 [    6.516883] RIP: 0010:probe_gpf+0xe/0x19 [probe]
 [    6.516883] Call Trace:
@@ -18,7 +20,9 @@ OOPS = b"""\
 [    6.816883] ---[ end trace 0000000000000000 ]---
 """
 CLEAN = b"".join(b"[    1.%06d] probe: nothing to see here\n" % n for n in range(40))
-CONSOLE = CLEAN + b"login: " + OOPS + b"[    7.100000] Kernel panic - not syncing: Fatal exception\n"
+CONSOLE = (
+    CLEAN + b"login: " + OOPS + b"[    7.100000] Kernel panic - not syncing: Fatal exception\n"
+)
 
 
 @given(st.lists(st.integers(0, len(CONSOLE)), max_size=12))
@@ -26,7 +30,7 @@ CONSOLE = CLEAN + b"login: " + OOPS + b"[    7.100000] Kernel panic - not syncin
 def test_any_chunking_gives_the_same_reports(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(CONSOLE)]
     collector = Collector()
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         collector.feed(CONSOLE[start:stop], 0.0)
     assert collector.finish() == read_console(CONSOLE)
 

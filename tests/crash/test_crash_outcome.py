@@ -18,7 +18,7 @@ from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Outcome
 
 OOPS = b"""\
-[    6.513348] general protection fault, probably for non-canonical address 0xdead4ead00000000: 0000 [#1] SMP
+[    6.513348] general protection fault, probably for non-canonical address 0xdead4ead: 0000 [#1]
 [    6.513868] CPU: 0 PID: 92 Comm: insmod Tainted: G           OE      6.1.0 #1
 [    6.516883] RIP: 0010:probe_gpf+0xe/0x19 [probe]
 [    6.516883] Call Trace:
@@ -79,9 +79,7 @@ def test_ok_exit_widens_survival() -> None:
         (ended(136), "SIGFPE in reproducer", CrashClass.SIGNAL),
     ],
 )
-def test_signals_are_crashes_with_their_name(
-    ending: Ending, title: str, kind: CrashClass
-) -> None:
+def test_signals_are_crashes_with_their_name(ending: Ending, title: str, kind: CrashClass) -> None:
     reading = judge(ending)
     assert (reading.outcome, reading.title, reading.kind) == (Outcome.CRASHED, title, kind)
 

@@ -43,9 +43,9 @@ def test_zero_crash_bound_is_clopper_pearson() -> None:
     [
         (0.2, 300),
         (0.05, 900),
-        pytest.param(0.2, 3000, marks=pytest.mark.slow),
-        pytest.param(0.05, 6000, marks=pytest.mark.slow),
-        pytest.param(0.01, 6000, marks=pytest.mark.slow),
+        pytest.param(0.2, 1500, marks=pytest.mark.slow),
+        pytest.param(0.05, 2500, marks=pytest.mark.slow),
+        pytest.param(0.01, 4000, marks=pytest.mark.slow),
     ],
 )
 def test_anytime_bounds_miss_rarely_over_a_whole_campaign(rate: float, trials: int) -> None:

@@ -47,7 +47,6 @@ def test_false_safe_is_kept_at_every_rate(rate: float, crashes: int) -> None:
     assert false_safe(rate, crashes, 0.01) <= 0.01
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("crashes", [5, 10])
 def test_false_safe_is_kept_at_rare_crashes(crashes: int) -> None:
     assert 0.0097 < false_safe(0.005, crashes, 0.01) <= 0.01
@@ -103,7 +102,9 @@ def test_a_rarer_crash_asks_for_more(crashes: int, more: int, step: int) -> None
     assert many >= few
 
 
-@pytest.mark.parametrize(("rate", "crashes"), [(0.05, 10), (0.1, 5)])
+@pytest.mark.parametrize(
+    ("rate", "crashes"), [pytest.param(0.05, 10, marks=pytest.mark.slow), (0.1, 5)]
+)
 def test_with_noise_half_the_error_is_enough(rate: float, crashes: int) -> None:
     """Upper bound over the distribution of M, solved anew every 3% of M."""
     total, chance_safe, until = 0.0, 0.0, 0.0

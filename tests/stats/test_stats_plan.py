@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_flaky_repro import stats
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Vote
-from pytest_flaky_repro.stats import NEVER, Decision, Design, Plan, Tally, plan_for
+from pytest_flaky_repro.stats import NEVER, Decision, Design, Judgement, Plan, Tally, plan_for
 
 NOISY = plan_for(Design(0.05, 0.001, 0.99, 0.99))
 CLEAN = plan_for(Design(0.01, 0.0, 0.99, 0.99))
@@ -204,6 +205,8 @@ def test_a_torn_plan_is_refused(text: str) -> None:
         ("min_rate", {"min_rate": float("nan")}),
         ("min_rate", {"min_rate": True}),
         ("noise", {"min_rate": 0.1, "noise": -0.1}),
+        ("noise", {"min_rate": 0.1, "noise": 1e-12}),
+        ("min_rate", {"min_rate": 0.9999, "noise": 0.1}),
         ("noise", {"min_rate": 0.1, "noise": 0.1}),
         ("noise", {"min_rate": 0.1, "noise": 0.095}),
         ("confidence_safe", {"min_rate": 0.1, "confidence_safe": 1.0}),
@@ -219,3 +222,22 @@ def test_a_bad_design_names_its_field(field: str, arguments: dict[str, float]) -
 def test_a_decision_is_no_bool() -> None:
     with pytest.raises(TypeError):
         bool(Decision.SAFE)
+
+
+def test_every_public_name_is_there() -> None:
+    for name in stats.__all__:
+        assert getattr(stats, name) is not None
+    assert set(stats.__all__) <= set(dir(stats))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = stats.nonsense
+
+
+def test_a_log_has_one_judgement_however_it_was_cut() -> None:
+    log = [Vote.SURVIVAL] * 50 + [Vote.CRASH, Vote.LOST, Vote.VOID] + [Vote.SURVIVAL] * 300
+    seen = NOISY.judge(log)
+    assert seen.decision is Decision.SAFE
+    assert seen.tally == Tally(178, 179, 1)
+    assert seen.votes == 180
+    assert NOISY.judge(log[: seen.votes]) == seen
+    assert NOISY.judge(log[: seen.votes - 1]).decision is Decision.CONTINUE
+    assert NOISY.judge([]) == Judgement(Decision.CONTINUE, Tally(), 0)

@@ -30,7 +30,7 @@ def sprt(pair: Pair, lower: float, upper: float, levels: int = 600) -> Lines:
          0.086473166961665, 173.086799800748),
     ],
 )  # fmt: skip
-def test_bernoulli_sprt_of_the_kiefer_weiss_tables(  # noqa: PLR0917 - one row of the table
+def test_bernoulli_sprt_of_the_kiefer_weiss_tables(
     lower: float, upper: float, alpha: float, beta: float, at: float, trials: float
 ) -> None:
     """A. Novikov, A. Novikov and F. Farkhshatov 2022, results for 0.05 against 0.15."""

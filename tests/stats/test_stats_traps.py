@@ -5,10 +5,13 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from scipy.special import betainc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 from pytest_flaky_repro.outcomes import Vote
 from pytest_flaky_repro.stats import (
@@ -24,7 +27,7 @@ from pytest_flaky_repro.stats import (
 NOMINAL = 0.01
 
 
-def campaign(  # noqa: PLR0917 - a machine room has many knobs
+def campaign(
     rng: random.Random,
     rate: float,
     slots: int,

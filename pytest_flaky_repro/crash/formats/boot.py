@@ -10,7 +10,7 @@ from .model import Ends, Format, header
 
 BOOT = Format(
     CrashClass.REBOOT,
-    b"Linux version ",
+    (b"Linux version ",),
     header(r"Linux version \d+\.\d+"),
     "unexpected kernel reboot",
     b"[   12.300000] probe: loaded\n[    0.000000] Linux version 6.1.0 (build@host) #1 SMP",
@@ -18,7 +18,8 @@ BOOT = Format(
     ends=Ends.IDLE,
     generic=True,
 )
-FIRMWARE = re.compile(rb"^(?:\x1b\S*)?(?:SeaBIOS \(version|UEFI firmware|U-Boot \d|OpenSBI v|BdsDxe: )", re.MULTILINE
+FIRMWARE = re.compile(
+    rb"^(?:\x1b\S*)?(?:SeaBIOS \(version|UEFI firmware|U-Boot \d|OpenSBI v|BdsDxe: )", re.MULTILINE
 )
 # What the emulator itself or a terminal may print before the firmware does.
 HARMLESS = re.compile(rb"qemu|WARNING: |warning: |\x1b\[[\d;?]*[A-Za-z]$|c?\x1b")

@@ -40,9 +40,7 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.OOPS,
         (b"nable to handle ",),
-        header(
-            r"(?:BUG: )?[Uu]nable to handle (?:kernel paging request|page fault for address)"
-        ),
+        header(r"(?:BUG: )?[Uu]nable to handle (?:kernel paging request|page fault for address)"),
         "BUG: unable to handle kernel paging request in {frame}",
         b"BUG: unable to handle page fault for address: ffffdead00000000\n"
         b"RIP: 0010:probe_write+0xe/0x19 [probe]",
@@ -67,8 +65,8 @@ ROWS: tuple[Format, ...] = (
         (b"general protection fault",),
         header(_GLUED + r"(?:Oops: )?general protection fault\b.*(?:\[#\d+\]|: |$)"),
         "general protection fault in {frame}",
-        b"general protection fault, probably for non-canonical address 0xdead4ead00000000: 0000 [#1]"
-        b" PREEMPT SMP NOPTI\nRIP: 0010:probe_gpf+0xe/0x19 [probe]",
+        b"general protection fault, probably for non-canonical address 0xdead4ead00000000: 0000"
+        b" [#1] PREEMPT SMP NOPTI\nRIP: 0010:probe_gpf+0xe/0x19 [probe]",
         "general protection fault in probe_gpf",
         _PC,
         skip=OOPS,
@@ -193,7 +191,9 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.STACK,
         (b"Kernel panic - not syncing: ",),
-        header(_PANIC + r"stack-protector: Kernel stack is corrupted in: (?:(?P<func>[^\s+]+)\+0x)?"),
+        header(
+            _PANIC + r"stack-protector: Kernel stack is corrupted in: (?:(?P<func>[^\s+]+)\+0x)?"
+        ),
         "kernel panic: stack is corrupted in {frame}",
         b"Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in:"
         b" probe_smash+0x55/0x5e [probe]",
@@ -217,7 +217,8 @@ ROWS: tuple[Format, ...] = (
         CrashClass.PANIC,
         (b"Kernel panic - not syncing: ",),
         header(
-            _PANIC + r"(?P<what>(?:Oops: )?Fatal exception(?: in interrupt)?|(?:\w+: )?panic_on_warn set"
+            _PANIC
+            + r"(?P<what>(?:Oops: )?Fatal exception(?: in interrupt)?|(?:\w+: )?panic_on_warn set"
             r"|softlockup: hung tasks|hung_task: blocked tasks|RCU Stall|Hard LOCKUP"
             r"|(?:\w+: )?system warned too often|Oopsed too often"
             r"|KASAN: panic_on_warn set|UBSAN: panic_on_warn set|kernel: panic_on_warn set)"

@@ -16,7 +16,8 @@ _BAD = ("bad-access in {frame}",)
 _ACCESS_SIZE = header(r"(?P<Word_op>Read|Write) (?:of size \d+|at addr)")
 _THEN = header(
     r"(?:kernel BUG at|WARNING: (?:CPU: \d+ PID: \d+ )?at) "
-    r"(?:lib/(?:list_debug|refcount)|mm/usercopy)\.c|(?:Oops: )?invalid opcode: |Internal error: Oops - BUG"
+    r"(?:lib/(?:list_debug|refcount)|mm/usercopy)\.c|(?:Oops: )?invalid opcode: "
+    r"|Internal error: Oops - BUG"
 )
 _SYMBOL = r"(?P<func><?[A-Za-z_][^\s+]*(?: as [^\s+]+)?)(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?"
 
@@ -29,7 +30,7 @@ ROWS: tuple[Format, ...] = (
             r"(?: in " + _SYMBOL + r")?"
         ),
         "KASAN: invalid-free in {frame}",
-        b"BUG: KASAN: double-free in kfree+0x96/0x1b0\nFree of addr ffff888004b9c600 by task insmod/85",
+        b"BUG: KASAN: double-free in kfree+0x96/0x1b0\nFree of addr ffff888004b9c600",
         "KASAN: invalid-free in corrupted",
         (Where.STACK, Where.HEADER),
         alternates=("invalid-free in {frame}",),
@@ -39,7 +40,9 @@ ROWS: tuple[Format, ...] = (
         CrashClass.KASAN,
         (b"BUG: ",),
         header(
-            r"BUG: KASAN: (?P<word_bug>[a-z][\w-]*(?: [\w-]+)*?)(?: in (?P<at>" + _SYMBOL + r".*)| on .*|$)"
+            r"BUG: KASAN: (?P<word_bug>[a-z][\w-]*(?: [\w-]+)*?)(?: in (?P<at>"
+            + _SYMBOL
+            + r".*)| on .*|$)"
         ),
         "KASAN: {word_bug} {Word_op} in {frame}",
         b"BUG: KASAN: slab-out-of-bounds in probe_ring+0x1c/0x40\n"
@@ -47,7 +50,7 @@ ROWS: tuple[Format, ...] = (
         "KASAN: slab-out-of-bounds Write in probe_ring",
         (Where.STACK, Where.HEADER),
         details=(_ACCESS_SIZE,),
-        bare="KASAN: {word_bug} in {at}|KASAN: {word_bug} {Word_op}",
+        bare=("KASAN: {word_bug} in {at}", "KASAN: {word_bug} {Word_op}"),
         alternates=_BAD,
         ends=Ends.RULE,
     ),
@@ -94,8 +97,8 @@ ROWS: tuple[Format, ...] = (
         CrashClass.KFENCE,
         (b"BUG: ",),
         header(
-            r"BUG: KFENCE: (?P<word_bug>(?:out-of-bounds|use-after-free|invalid) (?:read|write)) in "
-            + _SYMBOL
+            r"BUG: KFENCE: "
+            r"(?P<word_bug>(?:out-of-bounds|use-after-free|invalid) (?:read|write)) in " + _SYMBOL
         ),
         "KFENCE: {word_bug} in {frame}",
         b"BUG: KFENCE: use-after-free read in ring_pop+0x14/0x30",
@@ -199,7 +202,7 @@ ROWS: tuple[Format, ...] = (
         header(r"unreferenced object 0x[0-9a-f]+ \(size \d+\):"),
         "memory leak in {frame}",
         b"unreferenced object 0xffff8880049d4300 (size 32):\n"
-        b"  comm \"insmod\", pid 86, jiffies 4294893361 (age 12.312s)\n"
+        b'  comm "insmod", pid 86, jiffies 4294893361 (age 12.312s)\n'
         b"  backtrace:\n    [<ffffffffc0002034>] probe_leak+0x14/0x40",
         "memory leak in probe_leak",
         (Where.STACK,),
@@ -215,7 +218,7 @@ ROWS: tuple[Format, ...] = (
         "BUG: Bad page state",
         (Where.STACK,),
         skip=LEAK,
-        bare="BUG: Bad page state",
+        bare=("BUG: Bad page state",),
         ends=Ends.STACK,
     ),
     Format(
@@ -233,7 +236,7 @@ ROWS: tuple[Format, ...] = (
         (b"usercopy: ",),
         header(r"usercopy: (?:[Kk]ernel memory|BUG)"),
         "BUG: bad usercopy in {frame}",
-        b"usercopy: Kernel memory exposure attempt detected from SLUB object 'probe' (offset 0, size 2)!",
+        b"usercopy: Kernel memory exposure attempt detected from SLUB object 'probe'!",
         "BUG: bad usercopy in corrupted",
         (Where.COUNTER, Where.STACK),
         then=_THEN,

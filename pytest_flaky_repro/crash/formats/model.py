@@ -44,7 +44,7 @@ class Format:
     ``header`` is matched against the text of a record behind its printk prefix. ``details`` are
     searched for in the lines that follow; their named groups join those of the header. ``title``
     is filled from these groups and from ``frame``; ``bare`` serves when a detail or the frame that
-    ``title`` asks for is missing (None: the frame becomes "corrupted").
+    ``title`` asks for is missing (none given: the frame becomes "corrupted").
     """
 
     kind: CrashClass
@@ -55,7 +55,7 @@ class Format:
     expect: str  # the title of the sample
     where: tuple[Where, ...] = ()
     details: tuple[re.Pattern[bytes], ...] = ()
-    bare: str | None = None
+    bare: tuple[str, ...] = ()  # tried in order; the first whose groups are all there
     skip: re.Pattern[str] = COMMON
     alternates: tuple[str, ...] = ()
     ends: Ends = Ends.TRACE
@@ -63,6 +63,7 @@ class Format:
     then: re.Pattern[bytes] | None = None  # later headers that are the rest of this report
     follows: bool = False  # a consequence of an earlier report, which it then belongs to
     generic: bool = False  # the title alone does not tell one bug from another
+    vague: bool = False  # anybody may print such a line: only a kernel stamp tells
     torn: bool = False  # such a header is always a torn one
     user: bool = False  # printed by a process: kernel stamps in front are not expected
 
@@ -72,7 +73,10 @@ def header(pattern: str) -> re.Pattern[bytes]:
     return re.compile(pattern.encode("ascii"))
 
 
-_HEX = re.compile(r"\b(?:0x)?[0-9a-f]{8,16}\b|\b0x[0-9a-f]+\b|\(____ptrval____\)")
+_HEX = re.compile(
+    r"\b0x[0-9a-f]+\b|\b(?:[0-9a-f]{8}|[0-9a-f]{16})\b|\b(?=\d*[a-f])[0-9a-f]{8,16}\b"
+    r"|\(____ptrval____\)"
+)
 _SUFFIX = re.compile(r"(?<=\w)\.(?:isra|constprop|part|cold)(?:\.\d+)?\b")
 _OFFSET = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+")
 _CPU = re.compile(r"\b(CPU|cpu)#?:? ?\d+")

@@ -31,8 +31,10 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.HARDLOCKUP,
         (b"hard LOCKUP",),
-        header(r"(?:NMI )?[Ww]atchdog: (?:BUG: )?(?:Watchdog )?detected hard LOCKUP|"
-               r"NMI watchdog: Watchdog detected hard LOCKUP|watchdog: CPU\d+: Watchdog detected hard"),
+        header(
+            r"(?:NMI )?[Ww]atchdog: (?:BUG: )?(?:Watchdog )?detected hard LOCKUP|"
+            r"NMI watchdog: Watchdog detected hard LOCKUP|watchdog: CPU\d+: Watchdog detected hard"
+        ),
         "BUG: hard lockup in {frame}",
         b"NMI watchdog: Watchdog detected hard LOCKUP on cpu 0\n"
         b"RIP: 0010:probe_spin+0xe/0x10 [probe]",
@@ -45,12 +47,9 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.RCU_STALL,
         (b"INFO: ",),
-        header(
-            r"(?:rcu: )?INFO: rcu\w* (?:self-detected stall|detected (?:expedited )?stalls?)"
-        ),
+        header(r"(?:rcu: )?INFO: rcu\w* (?:self-detected stall|detected (?:expedited )?stalls?)"),
         "INFO: rcu detected stall in {frame}",
-        b"rcu: INFO: rcu_preempt self-detected stall on CPU\n"
-        b"RIP: 0010:probe_spin+0xe/0x10 [probe]",
+        b"rcu: INFO: rcu_preempt self-detected stall on CPU\nRIP: 0010:probe_spin+0xe/0x10 [probe]",
         "INFO: rcu detected stall in probe_spin",
         _WHERE,
         skip=HANG,

@@ -1,0 +1,123 @@
+"""Running a known-bad kernel until it has crashed often enough to learn its rate from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_flaky_repro.campaign.loop import Observer, Snapshot
+from pytest_flaky_repro.campaign.trials import Ending, Progress
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.evidence import Trial
+from pytest_flaky_repro.outcomes import Conclusion, Vote
+from pytest_flaky_repro.stats import Design, Tally, bounds
+from pytest_flaky_repro.stats.calibration import Calibration, CalibrationRule, suggest_trial_time
+
+
+class CalibrationGoal:
+    """Ends at the rule's r-th crash, in launch order: when to stop was fixed beforehand."""
+
+    def __init__(self, rule: CalibrationRule) -> None:
+        self._rule = rule
+        self.tally = Tally(0, 0, 0)
+        self.trials: list[Trial] = []
+        self.votes: list[Vote] = []
+
+    def arm_for(self, ticket: int) -> int:
+        del ticket
+        return 0
+
+    def feed(self, arm: int, trial: Trial, vote: Vote) -> None:
+        del arm
+        self.tally = self.tally.add(vote)
+        self.trials.append(trial)
+        self.votes.append(vote)
+
+    def reached(self) -> Ending | None:
+        if not self._rule.finished(self.tally):
+            return None
+        if self.tally.crashes >= self._rule.crashes:
+            return Ending(Conclusion.CRASHES, f"{self.tally.crashes} crashes were asked for")
+        why = f"{self.tally.crashes} crashes in {self.tally.trials_high} trials are too few"
+        return Ending(Conclusion.INCONCLUSIVE, why)
+
+    def ends_at_once(self, arm: int, trial: Trial, vote: Vote) -> bool:
+        """Never: which trial was the r-th crash depends on those launched before it."""
+        del arm, trial, vote
+        return False
+
+    def wanted(self) -> int | None:
+        return max(0, self._rule.max_trials - self.tally.trials_high)
+
+    def spent(self) -> int:
+        return self.tally.trials_high
+
+    def calibration(self) -> Calibration:
+        """What was learned. UsageError when the kernel crashed too rarely."""
+        return self._rule.conclude(self.tally)
+
+    def suggestion(self) -> float | None:
+        """The trial time, in seconds, that would have shown the most crashes an hour."""
+        crashed = [
+            trial.exposure_s
+            for trial, vote in zip(self.trials, self.votes, strict=True)
+            if vote is Vote.CRASH
+        ]
+        started = [trial for trial in self.trials if trial.started]
+        if not crashed or not started:
+            return None
+        boot = sum(trial.boot_s for trial in started) / len(started)
+        longest = max(trial.exposure_s for trial in started)
+        return suggest_trial_time(crashed, len(started), boot, longest)
+
+
+def calibration_verdict(
+    goal: CalibrationGoal, ending: Ending, subject: Subject, design: Design, evidence: Path
+) -> Verdict:
+    """The known-bad kernel's verdict; its ``calibration`` is None if it crashed too rarely."""
+    crashed = [t for t, v in zip(goal.trials, goal.votes, strict=True) if v is Vote.CRASH]
+    enough = ending.conclusion is Conclusion.CRASHES
+    return Verdict(
+        conclusion=ending.conclusion,
+        why=ending.why,
+        subject=subject,
+        design=design,
+        min_rate_source="calibration",
+        tally=goal.tally,
+        void=goal.votes.count(Vote.VOID),
+        lost=goal.votes.count(Vote.LOST),
+        rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash).lower,
+        rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe).upper,
+        still_needed=None,
+        kinds=count_kinds(goal.trials, goal.votes),
+        first_crash=crashed[0] if crashed else None,
+        evidence=evidence,
+        trials=tuple(goal.trials),
+        calibration=goal.calibration() if enough else None,
+        suggested_trial_time=goal.suggestion(),
+    )
+
+
+def calibration_teller(
+    goal: CalibrationGoal, rule: CalibrationRule, subject: Subject, observer: Observer | None
+) -> Callable[[Progress], None]:
+    """Tells ``observer`` how far a calibration is."""
+
+    def tell(progress: Progress) -> None:
+        if observer is None:
+            return
+        observer.progress(
+            Snapshot(
+                subject=subject,
+                tally=goal.tally,
+                void=progress.votes.count(Vote.VOID),
+                lost=progress.votes.count(Vote.LOST),
+                running=progress.running,
+                needed=None,
+                last=progress.trials[-1] if progress.trials else None,
+                elapsed_s=progress.elapsed_s,
+                crashes_wanted=rule.crashes,
+            )
+        )
+
+    return tell

@@ -1,0 +1,209 @@
+"""Evidence of one experiment from many jobs: pooled, judged once, hosts compared.
+
+Counts that each job stopped on its own crash are no fixed sample, so they are never put into an
+interval for one. What is judged is the jobs' trials, laid end to end in an order that no outcome
+can change (stats/agreement.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_flaky_repro import crash
+from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.evidence import Trial, read_records, replayed
+from pytest_flaky_repro.outcomes import Conclusion, Vote
+from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds, plan_for
+from pytest_flaky_repro.stats.agreement import Agreement, hosts_agree, pool
+from pytest_flaky_repro.stats.family import FamilyRule, e_bh, member_design
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job's trials (a file and those it continues), and what it set out to do."""
+
+    name: str
+    plan_hash: str
+    item: str
+    kernel: str
+    parameters: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Combined:
+    """The verdict on one experiment, from all its jobs."""
+
+    item: str
+    kernel: str
+    plan_hash: str
+    conclusion: Conclusion
+    design: Design
+    tally: Tally
+    void: int
+    jobs: int
+    agreement: Agreement | None
+    rate_lower: float
+    rate_upper: float
+    still_needed: int | None
+
+
+def read_jobs(folders: Sequence[Path]) -> list[Job]:
+    """Every campaign's evidence below the folders; a file that another continues is part of it."""
+    files = sorted({file for folder in folders for file in _files(folder)})
+    if not files:
+        names = ", ".join(str(folder) for folder in folders)
+        raise UsageError(f"no evidence (trials-*.jsonl) was found below {names}")
+    records = _without_copies({file: list(read_records(file)) for file in files})
+    heads = {file: r[0] for file, r in records.items() if r}
+    continued = {file.parent / name for file, head in heads.items() for name in head["continues"]}
+    return [
+        _job(file, head, records)
+        for file, head in heads.items()
+        if file not in continued and "lines" in head["parameters"]
+    ]
+
+
+def _without_copies(
+    records: Mapping[Path, list[dict[str, Any]]],
+) -> dict[Path, list[dict[str, Any]]]:
+    """Each file once, the fullest copy: an artifact unpacked twice must not count twice."""
+    kept: dict[tuple[str, str, str], Path] = {}
+    for file, lines in records.items():
+        if not lines or lines[0]["type"] != "plan":
+            continue  # a run that died before its plan was whole launched nothing
+        key = (file.name, lines[0]["created"], lines[0]["host"])
+        if key not in kept or len(lines) > len(records[kept[key]]):
+            kept[key] = file
+    return {file: records[file] for file in kept.values()}
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+    elif folder.is_dir():
+        yield from folder.rglob("trials-*.jsonl")
+    else:
+        raise UsageError(f"{folder}: no such folder. Give folders with evidence (--repro-evidence)")
+
+
+def _job(file: Path, head: Mapping[str, Any], records: Mapping[Path, list[dict[str, Any]]]) -> Job:
+    chain = [file.parent / name for name in head["continues"]]
+    missing = [part for part in chain if part not in records]
+    if missing:
+        raise UsageError(f"{file} continues {missing[0].name}, which is not there")
+    trials = replayed([records[part] for part in (*chain, file)], head["experiment"])
+    return Job(
+        str(file), head["hash"], head["item"], head["kernel"], head["parameters"], tuple(trials)
+    )
+
+
+def combine(jobs: Sequence[Job], family: FamilyRule) -> list[Combined]:
+    """One verdict for each experiment; ``family`` says how errors are shared among them."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.plan_hash, []).append(job)
+    verdicts = [_judge(group, len(groups), family) for group in groups.values()]
+    return _e_bh(verdicts) if family is FamilyRule.EBH else verdicts
+
+
+def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
+    first = group[0]
+    rules = rules_of(first.parameters)
+    asked = Design(
+        first.parameters["min_rate"],
+        first.parameters["noise"],
+        first.parameters["confidence_safe"],
+        first.parameters["confidence_crash"],
+    )
+    design = member_design(asked, members, family)
+    plan = plan_for(design)
+    votes = {
+        job.name: [rules.vote(trial) for trial in job.trials if trial.arm == "test"]
+        for job in group
+    }
+    tally, decision = judge_in_order(plan, pool(votes))
+    hosts = _by_host(group, rules)
+    return Combined(
+        item=first.item,
+        kernel=first.kernel,
+        plan_hash=first.plan_hash,
+        conclusion=_CONCLUSIONS[decision],
+        design=design,
+        tally=tally,
+        void=sum(v.count(Vote.VOID) for v in votes.values()),
+        jobs=len(group),
+        agreement=hosts_agree(hosts) if len(hosts) > 1 else None,
+        rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
+        rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
+        still_needed=bounds.clean_trials_needed(plan, tally),
+    )
+
+
+_CONCLUSIONS = {
+    Decision.CRASHES: Conclusion.CRASHES,
+    Decision.SAFE: Conclusion.SAFE,
+    Decision.CONTINUE: Conclusion.INCONCLUSIVE,
+}
+
+
+def judge_in_order(plan: Plan, votes: Sequence[Vote]) -> tuple[Tally, Decision]:
+    """The first crossing of a line, or where the votes end.
+
+    Without noise any crash decides: it is proof, wherever in the order it stands.
+    """
+    if plan.design.noise == 0.0 and Vote.CRASH in votes:
+        return Tally.of(votes), Decision.CRASHES
+    tally = Tally(0, 0, 0)
+    for vote in votes:
+        tally = tally.add(vote)
+        decision = plan.decide(tally)
+        if decision is not Decision.CONTINUE:
+            return tally, decision
+    return tally, Decision.CONTINUE
+
+
+def _by_host(group: Sequence[Job], rules: Rules) -> dict[str, Tally]:
+    hosts: dict[str, Tally] = {}
+    for job in group:
+        for trial in job.trials:
+            if trial.arm == "test":
+                before = hosts.get(trial.host, Tally(0, 0, 0))
+                hosts[trial.host] = before.add(rules.vote(trial))
+    return hosts
+
+
+def rules_of(parameters: Mapping[str, Any]) -> Rules:
+    """The rules that a plan line records (the inverse of ``Rules.parameters``)."""
+    pattern, classes = parameters["crash"], parameters["crash_classes"]
+    return Rules(
+        expected=crash.Signature.parse(pattern) if pattern is not None else None,
+        other=OtherCrash(parameters["other"]),
+        hung=HungTrial(parameters["hung"]),
+        ok_exit=frozenset(parameters["ok_exit"]),
+        classes=None if classes is None else frozenset(map(crash.CrashClass, classes)),
+    )
+
+
+def _e_bh(verdicts: Sequence[Combined]) -> list[Combined]:
+    """Calls by e-BH, on e-values in place where each experiment stopped."""
+    from dataclasses import replace
+
+    values = [bounds.e_values(v.design, v.tally) for v in verdicts]
+    error_safe = min((v.design.error_safe for v in verdicts), default=0.05)
+    error_crash = min((v.design.error_crash for v in verdicts), default=0.05)
+    safe = e_bh([value.log_against_min_rate for value in values], error_safe)
+    crashes = e_bh([value.log_against_noise for value in values], error_crash)
+    called = []
+    for index, verdict in enumerate(verdicts):
+        conclusion = Conclusion.INCONCLUSIVE
+        if index in crashes:
+            conclusion = Conclusion.CRASHES
+        elif index in safe:
+            conclusion = Conclusion.SAFE
+        called.append(replace(verdict, conclusion=conclusion))
+    return called

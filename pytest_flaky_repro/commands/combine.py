@@ -1,0 +1,119 @@
+"""``flaky-repro combine DIR...``: one verdict from the evidence of many jobs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_flaky_repro.campaign.combination import Combined, combine, read_jobs
+from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.report.sentences import confidence, percent, printable, upwards
+from pytest_flaky_repro.stats.agreement import Agreed
+from pytest_flaky_repro.stats.family import FamilyRule, false_calls
+
+CRASHES, UNDECIDED = 1, 3
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="evidence of jobs")
+    parser.add_argument(
+        "--family",
+        choices=[rule.value for rule in FamilyRule],
+        default=FamilyRule.NONE.value,
+        help="how errors are shared among several experiments (default: each keeps its own)",
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+    parser.epilog = "exit status: 0 all safe, 1 a kernel crashes, 3 undecided, 2 bad input"
+
+
+def run(options: argparse.Namespace) -> int:
+    family = FamilyRule(options.family)
+    verdicts = combine(read_jobs(options.folders), family)
+    if options.json:
+        print(json.dumps([_record(verdict) for verdict in verdicts], indent=1))
+    else:
+        print("\n".join(line for verdict in verdicts for line in _lines(verdict)))
+        print("\n".join(_family_lines(verdicts, family)))
+    conclusions = {verdict.conclusion for verdict in verdicts}
+    if Conclusion.CRASHES in conclusions:
+        return CRASHES
+    return 0 if conclusions == {Conclusion.SAFE} else UNDECIDED
+
+
+def _record(verdict: Combined) -> dict[str, Any]:
+    agreement = verdict.agreement
+    return {
+        "item": verdict.item,
+        "kernel": verdict.kernel,
+        "plan_hash": verdict.plan_hash,
+        "verdict": verdict.conclusion.value,
+        "trials": verdict.tally.trials_low,
+        "crashes": verdict.tally.crashes,
+        "lost": verdict.tally.trials_high - verdict.tally.trials_low,
+        "void": verdict.void,
+        "jobs": verdict.jobs,
+        "confidence_safe": verdict.design.confidence_safe,
+        "confidence_crash": verdict.design.confidence_crash,
+        "min_rate": verdict.design.min_rate,
+        "rate_lower": verdict.rate_lower,
+        "rate_upper": verdict.rate_upper,
+        "still_needed": verdict.still_needed,
+        "hosts": agreement.verdict.value if agreement is not None else None,
+        "hosts_p_value": agreement.p_value if agreement is not None else None,
+    }
+
+
+def _lines(verdict: Combined) -> list[str]:
+    tally, design = verdict.tally, verdict.design
+    lines = [
+        (
+            f"{verdict.conclusion.value.upper()}  {printable(verdict.item)}: {tally.crashes} "
+            f"crashed of {tally.trials_low} trials in {verdict.jobs} job(s)"
+        )
+    ]
+    if verdict.conclusion is Conclusion.SAFE:
+        lines.append(
+            f"    If {percent(design.min_rate)} or more of the trials crashed, this would have "
+            f"been said with probability at most {percent(design.error_safe)}."
+        )
+    elif tally.trials_low:
+        lines.append(
+            f"    rate between {percent(verdict.rate_lower)} and {upwards(verdict.rate_upper)}, "
+            f"each bound at {confidence(design.confidence_safe)}, whenever the jobs stopped"
+        )
+    if verdict.conclusion is Conclusion.INCONCLUSIVE and verdict.still_needed is not None:
+        lines.append(f"    {verdict.still_needed} more surviving trials would make it safe")
+    if verdict.agreement is not None:
+        lines.append(f"    hosts: {_agreement(verdict)}")
+    return lines
+
+
+def _agreement(verdict: Combined) -> str:
+    agreement = verdict.agreement
+    assert agreement is not None
+    said = {
+        Agreed.AGREE: "their crash rates agree",
+        Agreed.DOUBTFUL: "their crash rates may differ: look before you trust the pooled verdict",
+        Agreed.DISAGREE: "their crash rates differ: the pooled verdict does not hold for each",
+    }[agreement.verdict]
+    return f"{said} (p = {agreement.p_value:.2g})"
+
+
+def _family_lines(verdicts: Sequence[Combined], family: FamilyRule) -> list[str]:
+    if len(verdicts) < 2:
+        return []
+    error = max(verdict.design.error_safe for verdict in verdicts)
+    if family is FamilyRule.BONFERRONI:
+        error *= len(verdicts)  # what was asked for the family: members already got their share
+    calls = false_calls(error, len(verdicts), family)
+    numbers = {
+        "expected false calls of safe": calls.expected,
+        "chance of any": calls.any_chance,
+        "expected share of false ones among them": calls.share,
+    }
+    said = [f"{name} <= {value:.3g}" for name, value in numbers.items() if not math.isnan(value)]
+    return [f"family of {len(verdicts)} ({family.value}): {', '.join(said)}"]

@@ -1,0 +1,176 @@
+"""Options through pytest: who wins, and errors that name their source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.plugin.conftest import Project
+
+PLANS = {"marker": 0.11, "command line": 0.22, "environment": 0.33, "ini": 0.44}
+ORDER = list(PLANS)
+
+
+def plan(project: Project, *arguments: str) -> dict[str, Any]:
+    """The parameters of the only campaign of a run that has them, but launches nothing."""
+    project.run("--repro-max-trials=1", "--repro-inconclusive=pass", *arguments)
+    (record,) = project.records("plan")
+    return dict(record["parameters"])
+
+
+@pytest.mark.parametrize("strongest", range(len(ORDER)), ids=ORDER)
+def test_precedence_is_marker_command_line_environment_ini(
+    project: Project, monkeypatch: pytest.MonkeyPatch, strongest: int
+) -> None:
+    given = {source: f"{PLANS[source]}" for source in ORDER[strongest:]}
+    if "marker" in given:
+        project.test(
+            f"""
+            import pytest
+
+            @pytest.mark.repro(noise={given["marker"]}, min_rate=0.9)
+            def test_it(repro, kernel):
+                repro.check("ok.c")
+            """
+        )
+    if "environment" in given:
+        monkeypatch.setenv("PYTEST_REPRO_NOISE", given["environment"])
+    project.write("pytest.ini", f"[pytest]\nrepro_noise = {given['ini']}\n")
+    words = [f"--repro-noise={given['command line']}"] if "command line" in given else []
+    assert plan(project, "--repro-min-rate=0.9", *words)["noise"] == PLANS[ORDER[strongest]]
+
+
+def test_the_closest_marker_has_the_last_word(project: Project) -> None:
+    project.test(
+        """
+        import pytest
+
+        pytestmark = pytest.mark.repro(smp=2, memory=128)
+
+        @pytest.mark.repro(smp=3)
+        def test_it(repro, kernel):
+            repro.check("ok.c")
+        """
+    )
+    parameters = plan(project)
+    assert (parameters["smp"], parameters["memory_mib"]) == (3, 128)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("typo=1", "test_it.py::test_it[[]bzImage[]]: unknown argument 'typo'. Known are: *"),
+        ("kernel='x'", "*unknown argument 'kernel'*"),
+        ("min_rate=2", "@pytest.mark.repro(min_rate=) on test_it.py::*: expected a number *'2'"),
+        ("accel='fast'", "@pytest.mark.repro(accel=)*'fast' is not one of auto, kvm, tcg"),
+        ("0.5", "@pytest.mark.repro on test_it.py::* takes keywords only*"),
+    ],
+    ids=["unknown", "of the run", "bad value", "bad choice", "positional"],
+)
+def test_a_bad_marker_is_an_error_that_names_test_and_argument(
+    project: Project, arguments: str, message: str
+) -> None:
+    project.test(
+        f"""
+        import pytest
+
+        @pytest.mark.repro({arguments})
+        def test_it(repro, kernel):
+            repro.check("ok.c")
+        """
+    )
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{message}"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("command line", "--repro-smp"),
+        ("environment", "environment variable PYTEST_REPRO_SMP"),
+        ("ini", "ini option repro_smp"),
+    ],
+)
+def test_a_bad_value_is_a_usage_error_that_names_its_source(
+    project: Project, monkeypatch: pytest.MonkeyPatch, source: str, name: str
+) -> None:
+    if source == "environment":
+        monkeypatch.setenv("PYTEST_REPRO_SMP", "many")
+    if source == "ini":
+        project.write("pytest.ini", "[pytest]\nrepro_smp = many\n")
+    result = project.run(*["--repro-smp=many"] * (source == "command line"))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {name}: expected a whole number from 1 up, got 'many'"])
+
+
+def test_all_names_and_the_short_ones_are_in_the_help(project: Project) -> None:
+    text = project.run("--help").stdout.str()
+    text = " ".join(text.split())
+    assert "--repro-kernel=[NAME=]PATH a kernel (bzImage) to test; repeatable (or --kernel)" in text
+    for name in ("--confidence", "--initrd", "--reproducer"):
+        assert f"(or {name})" in text
+
+
+def test_the_marker_is_registered(project: Project) -> None:
+    result = project.run("--markers")
+    result.stdout.fnmatch_lines(["@pytest.mark.repro(min_rate=, trial_time=, ...): *"])
+
+
+def test_an_environment_can_name_several_kernels(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.add_kernel("other")
+    monkeypatch.setenv("PYTEST_REPRO_KERNEL", "bzImage, second=other")
+    project.run(kernel=False).assert_outcomes(passed=2)
+
+
+def test_an_ini_file_can_name_kernels_and_a_confidence(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\nrepro_kernel = bzImage\nrepro_smp = 2\n")
+    result = project.run(kernel=False)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["flaky-repro: accel: tcg, smp 2, *"])
+
+
+def test_addopts_may_use_the_short_names(project: Project) -> None:
+    project.write("pytest.ini", "[pytest]\naddopts = --kernel bzImage\n")
+    project.run(kernel=False).assert_outcomes(passed=1)
+
+
+OWNER = """
+    def pytest_addoption(parser):
+        parser.addoption("--kernel", dest="theirs", help="somebody else's")
+"""
+
+
+@pytest.mark.parametrize("where", ["conftest", "plugin"])
+def test_another_owner_of_a_short_name_keeps_it(
+    project: Project, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "conftest":
+        project.write("conftest.py", project.conftest + OWNER)
+        words: list[str] = []
+    else:
+        monkeypatch.syspath_prepend(project.path)
+        project.write("owner.py", OWNER)
+        words = ["-p", "owner"]
+    project.test(
+        """
+        def test_it(repro, kernel, pytestconfig):
+            assert pytestconfig.getoption("theirs") == "anything"
+            assert kernel.name == "bzImage"
+            repro.check("ok.c")
+        """
+    )
+    result = project.run("--kernel=anything", "--repro-kernel=bzImage", *words, kernel=False)
+    result.assert_outcomes(passed=1)
+
+
+def test_an_unused_plugin_leaves_another_owner_of_a_short_name_alone(project: Project) -> None:
+    project.write("conftest.py", OWNER)
+    project.test("def test_it(pytestconfig): assert pytestconfig.getoption('theirs') == 'x'")
+    result = project.pytester.runpytest_inprocess("--kernel=x", "-p", "no:hypothesispytest")
+    result.assert_outcomes(passed=1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from pytest_flaky_repro.campaign.loop import Budget, Campaign, Observer
 from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import Arm, Ending, Progress, TrialLoop
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import (
     EvidenceWriter,
     History,
@@ -42,6 +45,7 @@ from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.settings import Settings
 from pytest_flaky_repro.stats import Design, Plan, plan_for
 from pytest_flaky_repro.stats.calibration import Calibration, CalibrationRule
+from pytest_flaky_repro.stats.solve import ALGORITHM
 
 CACHE_VARIABLE = "PYTEST_REPRO_CACHE"
 
@@ -127,6 +131,25 @@ def design_of(settings: Settings) -> Design:
     )
 
 
+def solved(design: Design) -> Plan:
+    """The plan for a design; one that takes a moment to solve is kept in the cache."""
+    if design.noise == 0.0:
+        return plan_for(design)
+    question = json.dumps([ALGORITHM, *vars(design).values()])
+    kept = cache_folder() / "plans" / f"{hashlib.sha256(question.encode()).hexdigest()[:24]}.json"
+    if kept.is_file():
+        try:
+            return Plan.from_json(kept.read_text())
+        except UsageError:
+            kept.unlink()  # torn, or of another version: it is only a copy
+    plan = plan_for(design)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_text(plan.to_json())
+    part.replace(kept)
+    return plan
+
+
 class Bench:
     """Keeps what campaigns of one pytest session share: kernels and accelerator choices."""
 
@@ -192,7 +215,7 @@ class Bench:
     ) -> Verdict:
         """Runs one campaign to its verdict; ``known_bad`` gives its minimum rate and control."""
         design, source = self._question(settings, known_bad)
-        plan = plan_for(design)
+        plan = solved(design)
         with ExitStack() as stack:
             experiment = self.experiment(request, settings)
             machine = stack.enter_context(self.machine(experiment, settings, around))

@@ -2,6 +2,7 @@
 
 A file belongs to one writer. Its first line is the plan; each trial has a launch line (before its
 guest is started), a start line (when the guest said START) and a trial line (when it ended).
+Each line ends with a checksum of its own (``crc``: CRC-32 of the line up to it).
 A later run that continues an earlier one writes a file of its own, whose plan line names the
 files it continues.
 """
@@ -15,6 +16,7 @@ import os
 import re
 import socket
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -122,7 +124,8 @@ class EvidenceWriter:
             self._descriptor = -1
 
     def _append(self, kind: str, record: Mapping[str, Any]) -> None:
-        line = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode() + b"\n"
+        text = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode()
+        line = b'%s, "crc": %d}\n' % (text[:-1], zlib.crc32(text[:-1]))
         try:
             done = os.write(self._descriptor, line)
             if done != len(line):
@@ -143,9 +146,7 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("type"), str):
-                raise ValueError("not a record")  # noqa: TRY004 - one kind of damage among others
+            record = _record(line)
         except ValueError:
             message = f"{path}:{number}: not a whole record, left out"
             warnings.warn(message, EvidenceWarning, stacklevel=2)
@@ -159,6 +160,17 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
+def _record(line: bytes) -> dict[str, Any]:
+    """One line; ValueError when it is not whole, or not what was written."""
+    text, _, _ = line.rpartition(b', "crc": ')
+    record = json.loads(line)
+    if not isinstance(record, dict) or not isinstance(record.get("type"), str):
+        raise ValueError("not a record")  # noqa: TRY004 - one kind of damage among others
+    if record.pop("crc", zlib.crc32(text)) != zlib.crc32(text):
+        raise ValueError("the checksum is wrong")
+    return record
+
+
 def load_history(folder: Path, plan: PlanRecord) -> History:
     """What the newest chain of files in ``folder`` holds, for ``--repro-resume``.
 
@@ -168,13 +180,19 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
     files = sorted(folder.glob("trials-*.jsonl"))
     while files:
         records = list(read_records(files[-1]))
-        if records and records[0]["type"] == "plan":
+        if records:
             break
         files.pop()  # a run that died before its plan was whole launched nothing
     else:
         return History()
     newest = files[-1]
     _refuse_if_written(newest)
+    if records[0]["type"] != "plan":
+        msg = (
+            f"--repro-resume: {newest} lost the line with its plan, so what its trials were is "
+            "unknown. Run without --repro-resume to start anew (the old evidence stays)."
+        )
+        raise UsageError(msg)
     _refuse_another_plan(newest, records[0], plan)
     chain = [*records[0]["continues"], newest.name]
     trials = replayed([list(read_records(folder / name)) for name in chain], plan.experiment)
@@ -192,7 +210,7 @@ def replayed(files: Sequence[Sequence[Mapping[str, Any]]], experiment: str) -> l
         for record in records:
             if record["type"] == "launch":
                 began = started.get(record["ticket"])
-                trials[record["ticket"]] = _unfinished(record, experiment, began)
+                trials.setdefault(record["ticket"], _unfinished(record, experiment, began))
             elif record["type"] == "trial":
                 trials[record["ticket"]] = trial_of(record)
     return [trials[ticket] for ticket in sorted(trials)]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @pytest.hookspec(firstresult=True)
-def pytest_repro_machine(  # type: ignore[empty-body]
+def pytest_repro_machine(
     config: pytest.Config, experiment: Experiment, settings: Settings
 ) -> Machine | None:
     """The machine that an experiment's trials run on; None leaves it to QEMU.

@@ -132,7 +132,9 @@ def _is_ours(metafunc: pytest.Metafunc) -> bool:
     """Whether ``kernel`` is this plugin's fixture, and not parametrised by the test itself."""
     own = any("kernel" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     found = metafunc._arg2fixturedefs.get("kernel")  # noqa: SLF001 - there is no public way
-    return not own and bool(found) and found[-1].func is getattr(kernel, "__wrapped__", kernel)
+    if own or not found:
+        return False
+    return found[-1].func.__module__ == "pytest_flaky_repro.fixtures"
 
 
 @pytest.hookimpl(tryfirst=True)

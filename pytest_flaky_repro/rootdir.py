@@ -76,7 +76,7 @@ def _look(config: Any, known: Any) -> bool:
     }
     wanted = inspect.signature(determine_setup).parameters
     rootpath, inipath, inicfg, *_ = determine_setup(**{name: offered[name] for name in wanted})
-    is_another = inipath != config.inipath
+    is_another: bool = inipath != config.inipath
     config._rootpath, config._inipath = rootpath, inipath  # noqa: SLF001
     setattr(config, "_inicfg" if hasattr(config, "_inicfg") else "inicfg", inicfg)
     config._inicache.clear()  # noqa: SLF001

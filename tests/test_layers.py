@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,13 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports_of(name: str) -> Iterator[tuple[str, int, bool]]:
+@cache
+def imports_of(name: str) -> list[tuple[str, int, bool]]:
     """Absolute names of all that a module imports, wherever in the file, with line and typing."""
+    return list(_imports_of(name))
+
+
+def _imports_of(name: str) -> Iterator[tuple[str, int, bool]]:
     tree = ast.parse(MODULES[name].read_text())
     typing = {
         id(inner)
@@ -125,7 +131,7 @@ def inner_imports() -> list[Import]:
 
 
 def room(module: str) -> str:
-    return module.split(".")[0]
+    return module.partition(".")[0]
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name != FACADE])

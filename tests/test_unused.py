@@ -13,7 +13,7 @@ import pytest
 HEAVY = {"scipy", "numpy", "asyncio", "sqlite3", "ctypes", "elftools", "platformdirs", "xml.etree"}
 AT_MOST = {
     *("plugin", "fixtures", "session", "settings", "errors", "hooks", "kernels"),
-    *("rootdir", "shortnames", "progress"),
+    *("rootdir", "shortnames", "progress", "outcomes"),
 }
 SCRIPT = """
 import json, sys

@@ -136,6 +136,7 @@ class VerdictGoal:
         self.trials: list[Trial] = []
         self.votes: list[Vote] = []
         self.first_crash: Trial | None = None
+        self._unexpected: Trial | None = None
 
     def arm_for(self, ticket: int) -> int:
         if self.control is None:
@@ -153,10 +154,12 @@ class VerdictGoal:
         self.votes.append(vote)
         if vote is Vote.CRASH and self.first_crash is None:
             self.first_crash = trial
+        if self._unexpected is None and self._is_unexpected(trial):
+            self._unexpected = trial
 
     def reached(self) -> Ending | None:
-        if self.trials and self._is_unexpected(self.trials[-1]):
-            return Ending(Conclusion.CRASHES, self._describe(self.trials[-1]))
+        if self._unexpected is not None:
+            return Ending(Conclusion.CRASHES, self._describe(self._unexpected))
         decision = self.plan.decide(self.tally)
         if decision is Decision.CRASHES and self.first_crash is not None:
             return Ending(Conclusion.CRASHES, self._describe(self.first_crash))

@@ -11,6 +11,7 @@ from pytest_flaky_repro import settings
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.report.sentences import confidence, percent
 from pytest_flaky_repro.stats import Design, plan_for
+from pytest_flaky_repro.stats.budget import largest_confidence, smallest_min_rate
 
 RATES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # of the minimum rate
 
@@ -62,6 +63,20 @@ def foretell(options: argparse.Namespace) -> dict[str, Any]:
         "max_trials": budget,
         "plan_hash": plan.digest(),
         "rates": rows,
+        "budget_buys": _buys(design, budget) if budget is not None else None,
+    }
+
+
+def _buys(design: Design, budget: int) -> dict[str, Any]:
+    """The plan turned round: what so many trials can answer with a good chance of an answer."""
+    rate = smallest_min_rate(
+        budget, design.confidence_safe, design.confidence_crash, noise=design.noise
+    )
+    sure = largest_confidence(budget, design.min_rate, noise=design.noise)
+    return {
+        "min_rate": rate.design.min_rate if rate is not None else None,
+        "confidence": sure.design.confidence_safe if sure is not None else None,
+        "chance_of_safe": [p.chance if p is not None else None for p in (rate, sure)],
     }
 
 
@@ -107,7 +122,25 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"{_time(row['expected_seconds'])}"
         for row in report["rates"]
     ]
-    return lines
+    return lines + _budget_lines(report)
+
+
+def _budget_lines(report: dict[str, Any]) -> list[str]:
+    buys = report["budget_buys"]
+    if buys is None:
+        return []
+    lines = ["", f"{report['max_trials']} trials buy, for a healthy kernel:"]
+    if buys["min_rate"] is not None:
+        lines.append(
+            f"    at confidence {confidence(report['confidence'])}, a minimum rate of "
+            f"{percent(buys['min_rate'])}"
+        )
+    if buys["confidence"] is not None:
+        lines.append(
+            f"    at a minimum rate of {percent(report['min_rate'])}, a confidence of "
+            f"{100 * buys['confidence']:.4g}%"
+        )
+    return lines if lines[2:] else [*lines, "    no answer: it is too small"]
 
 
 def _chance(value: float) -> str:

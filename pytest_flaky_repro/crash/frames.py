@@ -40,7 +40,7 @@ _TRACE_ENDS = re.compile(
 _COUNTER = re.compile(
     rb"[ \t]*(?:\[<[0-9a-f]+>\] *)?"
     rb"(?:RIP:? +(?:\w{4}:)?|EIP is at |EIP: (?:\d{4}:)?|IP: |PC is at |pc *: |epc *: "
-    rb"|NIP \[\w+\] |"
+    rb"|NIP \[\w+\] |Krnl PSW : \w+ \w+ |"
     rb"nip *: |PC: |pc=|ea *: )"
     rb"(?:\[<[0-9a-fA-F]+>\] *){0,2}\(?(?P<name>[A-Za-z_<$][^\s+()]*)"
     rb"(?:\+0x[0-9a-f]+/0x[0-9a-f]+| [^\s:()]+\.[a-zA-Z]{1,3}:\d+)"

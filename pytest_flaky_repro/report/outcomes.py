@@ -34,7 +34,7 @@ def amend(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[No
     elif isinstance(error, (InfrastructureError, UsageError)):
         report.longrepr = str(error)
     if isinstance(error, InfrastructureError):
-        report.repro_word = "INFRASTRUCTURE"
+        _note(report, repro_word="INFRASTRUCTURE")
     if isinstance(error, (InfrastructureError, UsageError)) and report.when == "call":
         report.when = "setup"
 
@@ -45,20 +45,24 @@ def _tell_verdicts(
     verdicts = item.stash.get(VERDICTS, [])
     compared = [comparison_summary(c) for c in item.stash.get(COMPARISONS, [])]
     if compared:
-        report.repro_summary = compared
+        _note(report, repro_summary=compared)
     if not verdicts:
         return
     deciding = error.verdict if isinstance(error, CampaignError) else verdicts[-1]
     # JUnit takes them from the teardown's report, which is made from the item's
     item.user_properties += list(properties(deciding).items())
     report.user_properties = list(item.user_properties)
-    report.repro_summary = compared + [
-        summary(verdict) | {"deciding": verdict is deciding} for verdict in verdicts
-    ]
+    summaries = [summary(verdict) | {"deciding": verdict is deciding} for verdict in verdicts]
+    _note(report, repro_summary=compared + summaries)
     # the word has to be about what decided the test: not, say, an assertion after the verdict
     is_told = report.passed if error is None else isinstance(error, CampaignError)
     if is_told and not hasattr(report, "wasxfail"):
-        report.repro_word = sentences.word(deciding)
+        _note(report, repro_word=sentences.word(deciding))
+
+
+def _note(report: pytest.TestReport, **facts: Any) -> None:
+    """Adds attributes of ours, which xdist carries to the controller: plain data only."""
+    vars(report).update(facts)
 
 
 def properties(verdict: Verdict) -> dict[str, str]:

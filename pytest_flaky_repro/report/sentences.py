@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.outcomes import Conclusion
-from pytest_flaky_repro.stats.bounds import zero_crash_upper
+from pytest_flaky_repro.stats.bounds import e_values, zero_crash_upper
+from pytest_flaky_repro.stats.budget import rate_excluded_with_losses
 from pytest_flaky_repro.stats.compare import Difference
 from pytest_flaky_repro.stats.design import complement
 
@@ -127,11 +128,11 @@ def _explain_safe(verdict: Verdict) -> list[str]:
             "No trials of the known-bad kernel were run between these (--repro-control-every 0): "
             "a host that hides the crash would not have been noticed."
         )
-    if verdict.lost:
-        share = verdict.lost / (verdict.lost + verdict.intact)
+    if verdict.lost + verdict.void:
+        total = rate_excluded_with_losses(design, verdict.tally, verdict.void)
         lines.append(
-            f"{verdict.lost} trials were lost after START ({percent(share)}): "
-            "crashes that hide among them are not ruled out."
+            f"{verdict.lost} trials were lost after START and {verdict.void} never started: if the "
+            f"bug hides behind those, only a total rate of {upwards(total)} or more is ruled out."
         )
     return lines
 
@@ -160,6 +161,12 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
         lines.append(
             f"So far a crash rate above {upwards(verdict.rate_upper)} is ruled out at "
             f"confidence {confidence(design.confidence_safe)}."
+        )
+        values = e_values(design, verdict.tally)
+        lines.append(
+            f"Evidence (e-values) against a rate of {percent(design.min_rate)} or more: "
+            f"{values.against_min_rate:.3g}; against {percent(design.noise)} or less: "
+            f"{values.against_noise:.3g}."
         )
     if verdict.still_needed is not None:
         lines.append(

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.stats.bounds import rate_bounds, total_rate_excluded
-from pytest_flaky_repro.stats.design import MIN_CONFIDENCE, MIN_ERROR, MIN_ODDS_RATIO, Design
+from pytest_flaky_repro.stats.design import (
+    MAX_MIN_RATE,
+    MIN_CONFIDENCE,
+    MIN_ERROR,
+    MIN_ODDS_RATIO,
+    Design,
+)
 from pytest_flaky_repro.stats.plan import plan_for
 from pytest_flaky_repro.stats.tally import Tally
 
@@ -46,7 +52,9 @@ def smallest_min_rate(
         rate = -math.expm1(math.log(error) / budget)
         return Purchase(Design(rate, 0.0, confidence_safe, confidence_crash), budget, 1.0)
     odds = MIN_ODDS_RATIO * (1 + 1e-9) * noise / (1 - noise)
-    low, high = math.log(odds), 16.0
+    low, high = math.log(odds), math.log(MAX_MIN_RATE / (1 - MAX_MIN_RATE)) - 1e-9
+    if low >= high:
+        return None
 
     def bought(log_odds: float) -> Purchase:
         rate = 1.0 / (1.0 + math.exp(-log_odds))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.campaign.rules import Rules
-from pytest_flaky_repro.evidence import EvidenceWarning, PlanRecord, load_history
+from pytest_flaky_repro.evidence import EvidenceWarning, EvidenceWriter, PlanRecord, load_history
 from pytest_flaky_repro.machine.fake import Behaviour, _coin
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, plan_for
@@ -88,7 +88,7 @@ def test_any_prefix_of_a_log_leads_to_what_its_votes_say(bench: Bench, data: st.
     (log,) = first.glob("trials-*.jsonl")
     content = log.read_bytes()
     plan_ends = content.index(b"\n") + 1
-    cut = data.draw(st.integers(plan_ends, len(content)), label="cut")
+    cut = plan_ends + data.draw(st.integers(0, 10**6), label="cut") % (len(content) - plan_ends)
     folder = bench.anew()
     folder.mkdir()
     (folder / log.name).write_bytes(content[:cut])
@@ -140,3 +140,17 @@ def test_without_resume_earlier_evidence_is_left_alone(bench: Bench) -> None:
     found = bench.run(Behaviour(), CLEAN, folder=folder)
     assert found.conclusion is Conclusion.SAFE
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_trials_that_an_interruption_cost_are_not_held_against_the_harness(bench: Bench) -> None:
+    """SIGKILL with twelve guests running: they are lost, and the campaign goes on all the same."""
+    folder = bench.anew()
+    record = PlanRecord("e", {"lines": plan_for(CLEAN).digest()}, "test_x", "k")
+    writer = EvidenceWriter(folder, record)
+    for ticket in range(12):
+        writer.launch(ticket, f"{ticket}", "test")
+        writer.start(ticket, "2024-01-01T00:00:00.000+00:00")
+    writer.close()
+    found = bench.run(Behaviour(), CLEAN, folder=folder, resume=True)
+    assert found.conclusion is Conclusion.SAFE
+    assert (found.lost, found.intact) == (12, 11)

@@ -32,6 +32,19 @@ NEEDED = 11  # ceil(ln 0.1 / ln 0.8)
 seeds = st.integers(0, 10**6).map(str)
 
 
+class OneSlowOneCrash(FakeMachine):
+    """Trial 0 takes a minute, trial 1 soon crashes, and the rest behave as told."""
+
+    def run(
+        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
+    ) -> TrialFacts:
+        seeds = [hashlib.sha256(f"5eed {ticket}".encode()).hexdigest()[:16] for ticket in (0, 1)]
+        slow, crash = (hashlib.sha512(seed.encode()).digest() for seed in seeds)
+        special = {slow: Behaviour(seconds=60.0), crash: Behaviour(crash=1.0, crash_seconds=0.3)}
+        behaviour = special.get(order.command.entropy, self._behaviour)
+        return FakeMachine(behaviour).run(order, slot, stop, started)
+
+
 @few
 @given(st.floats(0.05, 0.6), st.floats(0.5, 0.99))
 def test_safe_takes_exactly_the_trials_that_the_formula_says(
@@ -54,11 +67,11 @@ def test_one_crash_decides_where_there_is_no_noise(bench: Bench) -> None:
 
 def test_a_crash_ends_the_campaign_before_the_trials_that_still_run(bench: Bench) -> None:
     """Survivors take a minute here and crashes no time: eight guests, and one of them decides."""
-    behaviour = Behaviour(crash=0.3, seconds=60.0)
-    verdict = bench.run(behaviour, SURE, jobs=8, seed="1")
+    machine = OneSlowOneCrash(Behaviour(seconds=60.0))
+    verdict = bench.run(machine, SURE, jobs=8)
     assert verdict.conclusion is Conclusion.CRASHES
-    assert {trial.outcome for trial in verdict.trials} == {Outcome.CRASHED}
-    assert verdict.trials[0].ticket > 0, "choose a seed whose first trial survives"
+    assert [trial.ticket for trial in verdict.trials] == [1]
+    assert verdict.tally == Tally(1, 1, 1)
 
 
 def test_with_noise_a_crash_waits_for_the_trials_before_it(bench: Bench) -> None:
@@ -194,19 +207,6 @@ def test_another_crash_fails_and_says_so(bench: Bench) -> None:
     verdict = bench.run(Behaviour(crash=1.0), SURE, rules=Rules(expected=KASAN))
     assert verdict.conclusion is Conclusion.CRASHES
     assert "another crash than the expected KASAN" in verdict.why
-
-
-class OneSlowOneCrash(FakeMachine):
-    """Trial 0 takes its time, trial 1 crashes after others that were launched later survived."""
-
-    def run(
-        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
-    ) -> TrialFacts:
-        seeds = [hashlib.sha256(f"5eed {ticket}".encode()).hexdigest()[:16] for ticket in (0, 1)]
-        slow, crash = (hashlib.sha512(seed.encode()).digest() for seed in seeds)
-        special = {slow: Behaviour(seconds=1.0), crash: Behaviour(crash=1.0, crash_seconds=0.3)}
-        behaviour = special.get(order.command.entropy, Behaviour())
-        return FakeMachine(behaviour).run(order, slot, stop, started)
 
 
 def test_another_crash_ends_a_noisy_campaign_out_of_order(bench: Bench) -> None:

@@ -107,6 +107,15 @@ def test_without_a_terminal_reporter_all_goes_on(project: Project) -> None:
     assert len(project.records("trial")) == 114
 
 
+def read(terminal: int) -> bytes:
+    """What has come, or nothing when the last writer is gone (Linux says EIO then)."""
+    assert select.select([terminal], [], [], 60)[0]
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
+
+
 def screen(project: Project, *args: str) -> str:
     """What pytest writes to a terminal of 80 columns, escape sequences and all."""
     words = ["-mpytest", "--kernel=bzImage", "--repro-accel=tcg", "--confidence=0.9", *args]
@@ -115,12 +124,7 @@ def screen(project: Project, *args: str) -> str:
         os.environ |= {"COLUMNS": "80", "TERM": "xterm"}
         os.chdir(project.path)
         os.execv(sys.executable, [sys.executable, *words])
-    shown = b""
-    while select.select([terminal], [], [], 60)[0]:
-        try:
-            shown += os.read(terminal, 65536)
-        except OSError:  # Linux says EIO when the last writer is gone
-            break
+    shown = b"".join(iter(lambda: read(terminal), b""))
     os.waitpid(child, 0)
     os.close(terminal)
     return shown.decode()

@@ -47,7 +47,7 @@ def test_the_order_is_that_of_the_command_line() -> None:
 
 @pytest.mark.parametrize("texts", [("x=a", "x=b"), ("a", "a"), ("a=b", "k/a")])
 def test_two_of_one_name_are_an_error(texts: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="2 kernels are called .* give each a name"):
+    with pytest.raises(UsageError, match=r"2 kernels are called .* give each a name"):
         parse_kernels(texts, ROOT)
 
 

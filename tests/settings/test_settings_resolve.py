@@ -90,7 +90,7 @@ def test_a_bad_value_is_an_error_that_names_source_and_value(name: str, text: st
     assert repr(text) in str(raised.value)
 
 
-GOOD = {
+GOOD: dict[str, list[tuple[str, Any]]] = {
     "confidence": [("0.5", 0.5), ("0.999", 0.999)],
     "min_rate": [("0.01", 0.01), ("1e-3", 0.001)],
     "noise": [("0", 0.0), ("0.01", 0.01)],

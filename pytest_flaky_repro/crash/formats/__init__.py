@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from . import faults, locking, memory, stalls, user, warnings
+from . import faults, leftovers, locking, memory, stalls, user, warnings
 from .model import Ends, Format, Where, masked, spoken
 
 TABLE: tuple[Format, ...] = (
+    *leftovers.ROWS,
     *memory.ROWS,
     *faults.ROWS,
     *locking.ROWS,

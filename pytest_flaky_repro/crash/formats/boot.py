@@ -18,8 +18,7 @@ BOOT = Format(
     ends=Ends.IDLE,
     generic=True,
 )
-FIRMWARE = re.compile(
-    rb"^(?:\x1b\S*)?(?:SeaBIOS \(version|UEFI firmware|U-Boot \d|OpenSBI v|BdsDxe: )", re.MULTILINE
-)
-# What the emulator itself or a terminal may print before the firmware does.
-HARMLESS = re.compile(rb"qemu|WARNING: |warning: |\x1b\[[\d;?]*[A-Za-z]$|c?\x1b")
+# Only SeaBIOS says its name first; other firmware comes after loaders of its own.
+FIRMWARE = re.compile(rb"^(?:\x1b\S*)?SeaBIOS \(version", re.MULTILINE)
+# What a shell, the emulator or a terminal may print before the firmware does.
+HARMLESS = re.compile(rb"\+ |[$#] |qemu|WARNING: |warning: |\x1b\[[\d;?]*[A-Za-z]$|c?\x1b")

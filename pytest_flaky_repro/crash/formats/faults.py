@@ -23,10 +23,10 @@ _PANIC = r"Kernel panic - not syncing: "
 ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.OOPS,
-        (b"kernel NULL pointer dereference", b"nable to handle "),
+        (b"ernel NULL pointer dereference", b"nable to handle "),
         header(
-            r"(?:BUG: )?(?:[Uu]nable to handle )?kernel NULL pointer dereference"
-            r"|Unable to handle kernel (?:NULL pointer dereference|access to user memory)"
+            r"(?:BUG: )?(?:[Uu]nable to handle )?[Kk]ernel NULL pointer dereference"
+            r"|Unable to handle kernel NULL pointer dereference"
         ),
         "BUG: unable to handle kernel NULL pointer dereference in {frame}",
         b"BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
@@ -40,11 +40,41 @@ ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.OOPS,
         (b"nable to handle ",),
-        header(r"(?:BUG: )?[Uu]nable to handle (?:kernel paging request|page fault for address)"),
+        header(
+            r"(?:BUG: )?(?:CPU \d+ )?[Uu]nable to handle "
+            r"(?:kernel paging request|page fault for address|kernel pointer dereference"
+            r"|kernel data access|kernel instruction fetch|kernel execution of user memory)"
+        ),
         "BUG: unable to handle kernel paging request in {frame}",
         b"BUG: unable to handle page fault for address: ffffdead00000000\n"
         b"RIP: 0010:probe_write+0xe/0x19 [probe]",
         "BUG: unable to handle kernel paging request in probe_write",
+        _PC,
+        skip=OOPS,
+        alternates=_BAD,
+        then=_ARM,
+    ),
+    Format(
+        CrashClass.OOPS,
+        (b"nable to handle ",),
+        header(r"Unable to handle kernel access to user memory"),
+        "BUG: unable to handle kernel access to user memory in {frame}",
+        b"Unable to handle kernel access to user memory outside uaccess routines at virtual address"
+        b" 0000000020000000\npc : probe_peek+0x18/0x2c",
+        "BUG: unable to handle kernel access to user memory in probe_peek",
+        _PC,
+        skip=OOPS,
+        alternates=_BAD,
+        then=_ARM,
+    ),
+    Format(
+        CrashClass.OOPS,
+        (b"Unhandled prefetch abort: ",),
+        header(r"Unhandled prefetch abort: "),
+        "Unhandled prefetch abort in {frame}",
+        b"Unhandled prefetch abort: breakpoint debug exception (0x222) at 0x00000000\n"
+        b"PC is at probe_jump+0x13/0x1a",
+        "Unhandled prefetch abort in probe_jump",
         _PC,
         skip=OOPS,
         alternates=_BAD,
@@ -74,8 +104,11 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.BUG,
-        (b"kernel BUG at ",),
-        header(r"kernel BUG at (?P<place>\S+?)[:!]"),
+        (b"ernel BUG at ",),
+        header(
+            r"[Kk]ernel BUG at (?:(?P<place>\S+?)[:!]"
+            r"|(?P<func>[A-Za-z_][^\s+]*)\S* \[verbose debug info unavailable\])"
+        ),
         "kernel BUG in {frame}",
         b"kernel BUG at drivers/misc/probe.c:22!\nRIP: 0010:probe_bug+0x5/0x10 [probe]",
         "kernel BUG in probe_bug",

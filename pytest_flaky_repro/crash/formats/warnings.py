@@ -79,6 +79,16 @@ ROWS: tuple[Format, ...] = (
         "WARNING in probe_send/usb_submit_urb",
         (Where.STACK,),
     ),
+    # Without CONFIG_DEBUG_BUGVERBOSE there is no place: "at %pS".
+    Format(
+        CrashClass.WARNING,
+        (b"WARNING: ",),
+        header(r"WARNING: CPU: \d+ PID: \d+ at (?P<func>[A-Za-z_<][^\s+]*)\+0x\S+(?: \[\w+\])?$"),
+        "WARNING in {frame}",
+        b"WARNING: CPU: 0 PID: 1 at probe_warn+0x14/0x20",
+        "WARNING in probe_warn",
+        _WHERE,
+    ),
     Format(
         CrashClass.WARNING,
         (b"WARNING: ",),
@@ -124,8 +134,8 @@ ROWS: tuple[Format, ...] = (
         (b"BUG: ",),
         header(r"BUG: (?P<what>\S.*)"),
         "BUG: {what}",
-        b"[    1.234567] BUG: non-zero pgtables_bytes on freeing mm: 4096",
-        "BUG: non-zero pgtables_bytes on freeing mm: NUM",
+        b"[    1.234567] BUG: probe: 3 slots are lost",
+        "BUG: probe: NUM slots are lost",
         ends=Ends.STACK,
         generic=True,
         vague=True,

@@ -228,21 +228,25 @@ class TrialLoop:
         self._on_trial(Progress(state.consumed, state.votes, state.running, spent))
 
     def _infrastructure(self) -> Ending | None:
-        """Says so when too much of the campaign teaches nothing: the harness never votes."""
-        state = self._state
-        void, lost = state.votes.count(Vote.VOID), state.votes.count(Vote.LOST)
+        """Says so when too much of the campaign teaches nothing: the harness never votes.
+
+        What earlier runs lost is not counted again: an interruption costs the trials that ran.
+        """
+        state, earlier = self._state, len(self._history.trials)
+        trials, votes = state.consumed[earlier:], state.votes[earlier:]
+        void, lost = votes.count(Vote.VOID), votes.count(Vote.LOST)
         started = any(trial.started for trial in state.consumed)
         why = None
         if not started and state.setup_fault is not None:
             why = state.setup_fault
         elif not started and void >= VOID_AT_START:
-            last = state.consumed[-1]
+            last = trials[-1]
             why = f"{void} guests in a row never got to START: {last.detail or last.title}"
-        elif len(state.votes) >= SHARE_FROM and void + lost > SHARE_MAX * len(state.votes):
-            pairs = zip(state.consumed, state.votes, strict=True)
+        elif len(votes) >= SHARE_FROM and void + lost > SHARE_MAX * len(votes):
+            pairs = zip(trials, votes, strict=True)
             wasted = [trial for trial, vote in pairs if vote in (Vote.VOID, Vote.LOST)]
             why = (
-                f"{void + lost} of {len(state.votes)} trials taught nothing ({void} never started, "
+                f"{void + lost} of {len(votes)} trials taught nothing ({void} never started, "
                 f"{lost} were lost); the last: {wasted[-1].detail or wasted[-1].title}"
             )
         return Ending(Conclusion.INFRASTRUCTURE, why) if why is not None else None

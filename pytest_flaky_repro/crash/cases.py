@@ -112,19 +112,29 @@ _KERNEL_MARKS = re.compile(
     rb"|unreferenced object 0x",
     re.MULTILINE,
 )
-_PANIC_MARKS = (rb"---\[ end Kernel panic", rb"Kernel Offset: ", rb"Rebooting in ")
-END_MARKS: dict[Ends, re.Pattern[bytes]] = {
-    ends: re.compile(b"|".join((*marks, *_PANIC_MARKS)))
-    for ends, marks in {
-        Ends.TRACE: (rb"---\[ end trace",),
-        Ends.RULE: (rb"={20,}",),
-        Ends.STACK: (rb"</TASK>", rb"---\[ end trace"),
-        Ends.PANIC: (),
-        Ends.IDLE: (),
-        Ends.LINE: (rb"",),
-    }.items()
+_PANIC_MARKS = (b"---[ end Kernel panic", b"Kernel Offset: ", b"Rebooting in ")
+_END_MARKS: dict[Ends, tuple[bytes, ...]] = {
+    Ends.TRACE: (b"---[ end trace", *_PANIC_MARKS),
+    Ends.RULE: (b"=" * 20, *_PANIC_MARKS),
+    Ends.STACK: (b"</TASK>", b"---[ end trace", *_PANIC_MARKS),
+    Ends.PANIC: _PANIC_MARKS,
+    Ends.IDLE: _PANIC_MARKS,
 }
 
 
+def end_mark(ends: Ends, text: bytes, start: int = 0, stop: int | None = None) -> int | None:
+    """Where the first end marker of a format stands in a stretch of text; None without one."""
+    if ends is Ends.LINE:
+        return start
+    limit = len(text) if stop is None else stop
+    found = None
+    for mark in _END_MARKS[ends]:
+        position = text.find(mark, start, limit)
+        if position >= 0:
+            found = limit = position
+    return found
+
+
 def complete(case: Case, window: bytes) -> bool:
-    return END_MARKS[case.hit.row.ends].search(window) is not None
+    """Whether a report's end marker stands in what was printed behind its header."""
+    return end_mark(case.hit.row.ends, window) is not None

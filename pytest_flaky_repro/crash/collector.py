@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cases import END_MARKS
+from .cases import end_mark
 from .kinds import DEFAULT_CLASSES, CrashClass
 from .reading import Report, reports_of
 from .scan import Scan
@@ -52,7 +52,7 @@ class Collector:
         start = max(self._marked - _LONGEST_MARK, last.end) - scan.base
         tail = bytes(memoryview(scan.text)[max(start, 0) :])
         self._marked = scan.end
-        return END_MARKS[last.row.ends].search(tail) is not None
+        return end_mark(last.row.ends, tail) is not None
 
     @property
     def seen(self) -> bool:

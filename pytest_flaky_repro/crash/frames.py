@@ -156,6 +156,11 @@ class TraceReader:
             stack.append(frame)
         stack.append(Frame(plain(match["caller"])))
 
+    def names(self, skip: re.Pattern[str]) -> bool:
+        """Whether the newest frame of a stack means something."""
+        stack = self._stacks[-1] if self._stacks else []
+        return bool(stack) and stack[-1].sure and not skipped(stack[-1].name, skip)
+
     @property
     def latest(self) -> Sequence[Frame]:
         """The last stack that holds a frame."""
@@ -167,6 +172,12 @@ class TraceReader:
         return Trace(tuple(self._counters), tuple(tuple(stack) for stack in self._stacks))
 
 
+@lru_cache(maxsize=8192)
+def skipped(name: str, skip: re.Pattern[str]) -> bool:
+    """Whether a whole name is on a skip list."""
+    return skip.fullmatch(name) is not None
+
+
 def first_meaning(frames: Sequence[Frame], skip: re.Pattern[str]) -> str | None:
     """The first function that is sure and not on the skip list."""
-    return next((f.name for f in frames if f.sure and not skip.fullmatch(f.name)), None)
+    return next((f.name for f in frames if f.sure and not skipped(f.name, skip)), None)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .kinds import CrashClass
 
+MAX_HITS = 96
 ROWS = (*TABLE, BOOT)
 # Few needles for many rows: each header of a row holds at least one of these.
 NEEDLES = (
@@ -30,12 +31,7 @@ NEEDLES = (
     b"INFO: ",
     b"[#",
     b"Kernel panic - not syncing: ",
-    b"ernel BUG at ",
     b"unregister_netdevice: ",
-    b"rust_kernel: ",
-    b"ainted): ",
-    b"ainted: ",
-    b"VFS: Close: ",
     b"general protection fault",
     b"nable to handle ",
     b"UBSAN: ",
@@ -43,18 +39,13 @@ NEEDLES = (
     b"refcount_t: ",
     b"usercopy: ",
     b"hard LOCKUP",
-    b"Unhandled fault: ",
     b"Alignment trap: ",
     b"PANIC: double fault",
     b"unreferenced object 0x",
-    b"VFS: Busy inodes after unmount",
-    b"ernel NULL pointer dereference",
-    b"Unhandled prefetch abort: ",
     b"Linux version ",
     b"segfault at ",
     b"traps: ",
     b"panic: ",
-    b"fatal error: ",
     b"Sanitizer: ",
     b": runtime error: ",
     b"panicked at ",
@@ -65,12 +56,13 @@ NEEDLES = (
     b"libFuzzer: ",
     b"FATAL:",
     b"heck failed: ",
-    b"CHECK failed: ",
-    b"# Fatal error in ",
-    b"Exception in thread ",
-    b"Java Exception: ",
     b"received signal SIG",
     b"Traceback (most recent call last):",
+    b"BUG ",
+    b"VFS: ",
+    b"Unhandled ",
+    b"atal error",
+    b"Exception",
 )
 
 
@@ -80,6 +72,7 @@ class Needle:
 
     rows: tuple[tuple[int, Format], ...]
     any: re.Pattern[bytes]
+    certain: bool  # none of its rows is switched off: what matches is a header
 
 
 @cache
@@ -92,7 +85,8 @@ def needles(classes: frozenset[CrashClass]) -> dict[bytes, Needle]:
             rows.pop()
         if rows:
             union = b"|".join(_NAMED.sub(b"(?:", row.header.pattern) for _, row in rows)
-            table[needle] = Needle(tuple(rows), re.compile(b"(?:" + union + b")"))
+            certain = all(row.kind in classes for _, row in rows)
+            table[needle] = Needle(tuple(rows), re.compile(b"(?:" + union + b")"), certain)
     return table
 
 
@@ -106,9 +100,12 @@ def candidates(block: bytes, classes: frozenset[CrashClass]) -> list[tuple[int, 
     found: list[tuple[int, Needle]] = []
     for literal, needle in needles(classes).items():
         position = block.find(literal)
-        while position >= 0:
-            if _may_be(block, position, needle):
+        sure = 0
+        while position >= 0 and sure < MAX_HITS:
+            matches = _matches(block, position, needle)
+            if matches is not False:
                 found.append((position, needle))
+                sure += matches is True and needle.certain
             # Nothing new comes of a needle again before the line or its record ends.
             stretch = _SEGMENT.match(block, position + len(literal))
             behind = position + len(literal) if stretch is None else stretch.end()
@@ -117,13 +114,13 @@ def candidates(block: bytes, classes: frozenset[CrashClass]) -> list[tuple[int, 
     return found
 
 
-def _may_be(block: bytes, position: int, needle: Needle) -> bool:
-    """Whether a line's text matches, or is behind a stamp in the line, which is looked at later."""
+def _matches(block: bytes, position: int, needle: Needle) -> bool | None:
+    """Whether a line's text is a header; None if a stamp inside the line makes that unclear."""
     start = block.rfind(b"\n", 0, position) + 1
     prefix = PREFIX.match(block, start)
     behind = start if prefix is None else prefix.end()
     if block.find(b"[", behind, position) >= 0:
-        return True
+        return None
     if position - start > LOOK_BACK:
         return False
     end = block.find(b"\n", position)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING
 
-from .cases import END_MARKS, WINDOW, Case, sort_hits
+from .cases import WINDOW, Case, end_mark, sort_hits
 from .dispatch import bystander, entered
 from .formats import Ends, Format, Where, spoken
 from .frames import Frame, Trace, TraceReader, canonical, first_meaning
@@ -17,7 +17,7 @@ from .records import Record, records
 from .userstack import user_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .scan import Scan
 
@@ -54,47 +54,73 @@ def reports_of(scan: Scan) -> tuple[Report, ...]:
     return tuple(report for report in built if report is not None)
 
 
-def _body(case: Case, text: bytes, base: int) -> tuple[list[Record], Trace]:
-    """The lines of one report up to where its first stack ends, and that stack.
+@dataclass
+class Body:
+    """What was read of a report: its lines as far as they were needed, and what they say."""
 
-    The lines of other callers are left out where callers are printed.
-    """
-    lines: list[Record] = []
+    lines: list[Record]
+    words: dict[str, str]
+    trace: Trace
+    found: bool  # all details
+
+
+def _body(case: Case, text: bytes, base: int) -> Body:
+    """Read a report's lines until its title is certain, or its first stack has ended."""
     row = case.hit.row
-    caller = case.hit.record.caller
-    stamped = case.hit.record.stamped
+    words = {k: spoken(k, v) for k, v in case.hit.match.groupdict().items() if v is not None}
+    missing = list(row.details)
+    lines: list[Record] = []
     reader = TraceReader(bare=row.kind in _BARE)
     reader.take(case.hit.record.text)
     stalled = Where.ENTRY in row.where
+    for record in _lines(case, text, base) if row.where or missing else ():
+        lines.append(record)
+        for pattern in missing:
+            match = pattern.match(record.text)
+            if match is not None:
+                missing.remove(pattern)
+                for name, value in match.groupdict().items():
+                    if value is not None:
+                        words.setdefault(name, spoken(name, value))
+                break
+        if not row.user:
+            ended = reader.take(record.text)
+            if ended and not (stalled and bystander(reader.latest)):
+                break
+            if not stalled and not missing and reader.names(row.skip):
+                break
+    return Body(lines, words, reader.trace, not missing)
+
+
+def _lines(case: Case, text: bytes, base: int) -> Iterator[Record]:
+    """The lines behind a header; those of other callers left out where callers are printed."""
+    caller = case.hit.record.caller
+    kernel = case.hit.record.stamped and not case.hit.row.user
+    taken = 0
     for record in records(text, case.hit.end - base, case.stop - base):
         if caller is not None and record.caller is not None and record.caller != caller:
             continue
-        if stamped and not record.stamped and not row.user:
+        if kernel and not record.stamped:
             continue
-        lines.append(record)
-        if len(lines) >= LINES:
-            break
-        ended = reader.take(record.text)
-        if ended and not row.user and not (stalled and bystander(reader.latest)):
-            break
-    return lines, reader.trace
+        yield record
+        taken += 1
+        if taken >= LINES:
+            return
 
 
 def _report(case: Case, text: bytes, base: int) -> Report | None:
     row = case.hit.row
-    lines, trace = _body(case, text, base)
-    words = {k: spoken(k, v) for k, v in case.hit.match.groupdict().items() if v is not None}
-    found = _details(row, lines, words)
-    if row.details and row.needs and not found:
+    body = _body(case, text, base)
+    if row.needs and not body.found:
         return None
-    where = (Where.HEADER,) if case.mixed else row.where
-    seen = _frame(where, row.skip, words, trace, lines)
+    seen = _frame((Where.HEADER,) if case.mixed else row.where, row.skip, body)
     frame = None if seen is None else canonical(seen)
-    title, whole = _title(row, words, frame, found=found)
+    title, whole = _title(row, body, frame)
     alternates = set()
     if whole:
         names = {frame or CORRUPTED, seen or CORRUPTED}
-        alternates = {_fill(form, words, n) for form in (row.title, *row.alternates) for n in names}
+        forms = (row.title, *row.alternates)
+        alternates = {_fill(form, body.words, name) for form in forms for name in names}
     frameless = "{frame}" in row.title and frame is None
     return Report(
         title,
@@ -102,7 +128,7 @@ def _report(case: Case, text: bytes, base: int) -> Report | None:
         row.kind,
         case.hit.start,
         _end(case, text, base),
-        corrupted=frameless or row.torn or (bool(row.details) and not found),
+        corrupted=frameless or row.torn or not body.found,
         generic=row.generic or (frameless and bool(row.where)),
     )
 
@@ -111,50 +137,25 @@ def _end(case: Case, text: bytes, base: int) -> int:
     """Where the report ends: behind the line of its end marker, else where the next one starts."""
     if case.hit.row.ends is Ends.LINE:
         return case.hit.end
-    mark = END_MARKS[case.hit.row.ends].search(text, case.hit.end - base, case.stop - base)
+    mark = end_mark(case.hit.row.ends, text, case.hit.end - base, case.stop - base)
     end = case.stop
     if mark is not None:
-        newline = text.find(b"\n", mark.end(), case.stop - base)
+        newline = text.find(b"\n", mark, case.stop - base)
         end = case.stop if newline < 0 else base + newline + 1
     return max([end, *(part.end for part in case.parts)])
 
 
-def _details(row: Format, lines: Sequence[Record], words: dict[str, str]) -> bool:
-    """Search the lines behind the header for the row's details; True if all were found."""
-    found = True
-    for pattern in row.details:
-        match = next((m for m in (pattern.match(r.text) for r in lines) if m is not None), None)
-        if match is None:
-            found = False
-            continue
-        for name, value in match.groupdict().items():
-            if value is not None:
-                words.setdefault(name, spoken(name, value))
-    return found
-
-
-def _frame(
-    sources: Sequence[Where],
-    skip: re.Pattern[str],
-    words: dict[str, str],
-    trace: Trace,
-    lines: Sequence[Record],
-) -> str | None:
+def _frame(sources: Sequence[Where], skip: re.Pattern[str], body: Body) -> str | None:
     """The function of the title: the first source that has one that means something."""
     for where in sources:
-        name = first_meaning(_frames_at(where, words, trace, lines, skip), skip)
+        name = first_meaning(_frames_at(where, skip, body), skip)
         if name is not None:
             return name
     return None
 
 
-def _frames_at(
-    where: Where,
-    words: dict[str, str],
-    trace: Trace,
-    lines: Sequence[Record],
-    skip: re.Pattern[str],
-) -> Sequence[Frame]:
+def _frames_at(where: Where, skip: re.Pattern[str], body: Body) -> Sequence[Frame]:
+    words, trace, lines = body.words, body.trace, body.lines
     sources: dict[Where, Callable[[], Sequence[Frame]]] = {
         Where.HEADER: lambda: [Frame(words["func"])] if "func" in words else [],
         Where.COUNTER: lambda: trace.counters[:1],
@@ -167,13 +168,12 @@ def _frames_at(
     return sources[where]()
 
 
-def _title(
-    row: Format, words: dict[str, str], frame: str | None, *, found: bool
-) -> tuple[str, bool]:
+def _title(row: Format, body: Body, frame: str | None) -> tuple[str, bool]:
     """Fill the title, and whether it is the row's full one."""
+    words = body.words
     wants_frame = "{frame}" in row.title
     named = frame is not None or not wants_frame or "func" in words or not row.bare
-    if named and (found or not row.details):
+    if named and body.found:
         return _fill(row.title, words, frame or CORRUPTED), True
     known = {**words, "frame": frame or CORRUPTED}
     fitting = (form for form in row.bare if _groups(form) <= known.keys())

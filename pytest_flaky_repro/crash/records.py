@@ -26,8 +26,10 @@ _TIME = rb"(?P<time>\[ {0,4}\d{1,7}\.\d{3,6}\])?"
 _CALLER = rb"(?: ?\[ {0,5}(?P<caller>[TC]\d{1,7})\])?"
 
 PREFIX = re.compile(_DROPPED + _STAMP + _LEVEL + _TIME + _CALLER + rb" ?")
-# A kernel stamp inside a line: the text in front of it lost its newline.
-_STAMPED = re.compile(rb"(?:<\d{1,3}>)?\[ {0,4}\d{1,7}\.\d{6}\](?: ?\[ {0,5}[TC]\d{1,7}\])? ?")
+# A kernel stamp inside a line: the text in front of it lost its newline. The pattern starts with a
+# literal, which makes searching for it fast; the level that may be in front is looked for after.
+_STAMPED = re.compile(rb"\[ {0,4}\d{1,7}\.\d{6}\]")
+_LEVEL_BEFORE = re.compile(rb"<\d{1,3}>$")
 
 
 class Record(NamedTuple):
@@ -64,8 +66,15 @@ def stamps(data: bytes, start: int, stop: int) -> list[int]:
         return found
     prefix = PREFIX.match(data, start, stop)
     behind = start if prefix is None else prefix.end()
-    found.extend(m.start() for m in _STAMPED.finditer(data, max(behind, start + 1), stop))
+    inside = _STAMPED.finditer(data, max(behind, start + 1), stop)
+    found.extend(_before_level(data, behind, match.start()) for match in inside)
     return found
+
+
+def _before_level(data: bytes, start: int, stamp: int) -> int:
+    """The start of the level in front of a stamp, or the stamp's own."""
+    level = _LEVEL_BEFORE.search(data, max(start, stamp - 5), stamp)
+    return stamp if level is None else level.start()
 
 
 def records(data: bytes, start: int, stop: int) -> Iterator[Record]:
@@ -75,10 +84,14 @@ def records(data: bytes, start: int, stop: int) -> Iterator[Record]:
         assert match is not None
         level, time, caller, text = match.group("level", "time", "caller", "text")
         end = match.end()
-        inner = _STAMPED.search(text) if b"[ " in text or b"." in text else None
-        if inner is not None and match.start("text") + inner.start() > start:
-            end = match.start("text") + inner.start()
-            text = text[: inner.start()]
+        inner = _STAMPED.search(text)
+        if inner is not None:
+            cut = _before_level(text, 0, inner.start())
+            if match.start("text") + cut > start:
+                end = match.start("text") + cut
+                text = text[:cut]
+        if text.endswith(b"\r"):
+            text = text.rstrip(b"\r")
         stamped = time is not None or level is not None or caller is not None
-        yield Record(start, end, text.rstrip(b"\r\n"), stamped, caller)
+        yield Record(start, end, text, stamped, caller)
         start = end

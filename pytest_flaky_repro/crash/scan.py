@@ -15,18 +15,13 @@ from .formats import Format
 from .formats.boot import BOOT, FIRMWARE, HARMLESS
 from .formats.unknown import EXPLAINED, UNKNOWN
 from .kinds import DEFAULT_CLASSES, CrashClass
-from .prefilter import Line, candidates
+from .prefilter import MAX_HITS, Line, candidates
 from .records import Record, record_at, stamps
 
-MAX_HITS = 96
 MAX_LINE = 1 << 16  # a line longer than this is cut: no console line is
 
 _EARLY = 1 << 16
 _CONTEXT = 1024
-# Firmware may leave the banner on a line of its own text.
-_BANNER = re.compile(
-    rb"\[ {4}0\.0{6}\](?: ?\[ *T0\])? Linux version \d|^Linux version \d", re.MULTILINE
-)
 _LATER = re.compile(rb"(?:<\d+>)?\[ {0,4}(?!0\.0{3})\d{1,7}\.\d{6}\]")
 _STAMP = re.compile(rb"(?:<\d+>)?\[ {0,4}\d{1,7}\.\d{6}\]")
 
@@ -180,8 +175,8 @@ class Scan:
             self.booted = True
             return
         early = block[: _EARLY - base]
-        banner = _BANNER.search(early)
-        early = early if banner is None else early[: banner.start()]
+        banner = early.find(b"Linux version ")
+        early = early if banner < 0 else early[:banner]
         start = 0
         while start >= 0:
             if _LATER.match(early, start):
@@ -189,10 +184,10 @@ class Scan:
                 return
             newline = early.find(b"\n[", start)
             start = newline + 1 if newline >= 0 else -1
-        firmware = FIRMWARE.search(early)
-        if firmware is not None:
-            self.booted = self._other or _says_more(early[: firmware.start()])
-        self._other = self._other or firmware is not None or _says_more(early)
+        firmware = early.find(FIRMWARE)
+        if firmware >= 0:
+            self.booted = self._other or _says_more(early[:firmware])
+        self._other = self._other or firmware >= 0 or _says_more(early)
 
     def _watch_stamps(self, block: bytes) -> None:
         if self.stamped:

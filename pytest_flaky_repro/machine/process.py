@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytest_flaky_repro.errors import InfrastructureError
 
+_IF_PARENT_LIVES = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -18,7 +19,8 @@ def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[byt
 
     The kernel kills it when the *thread* that called this ends (PR_SET_PDEATHSIG, prctl(2)), so
     that thread must stay for as long as the process is wanted. ``setpriv`` sets it between fork
-    and exec: running Python there is not safe in a process with threads.
+    and exec: running Python there is not safe in a process with threads. A parent that dies before
+    that is not noticed by it, so a shell looks once more who the parent is.
     """
     setpriv = shutil.which("setpriv")
     if setpriv is None:
@@ -29,7 +31,7 @@ def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[byt
         raise InfrastructureError(msg)
     try:
         return subprocess.Popen(
-            [setpriv, "--pdeathsig", "KILL", "--", *argv],
+            [setpriv, "--pdeathsig", "KILL", "--", *_IF_PARENT_LIVES, str(os.getpid()), *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

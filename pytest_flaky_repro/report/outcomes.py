@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.verdict import Verdict
 
-SECTION = "flaky repro"
+TAKES_COLOUR = hasattr(pytest.TestReport, "_get_verbose_word_with_markup")
 
 
 def amend(report: pytest.TestReport, item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -144,17 +144,13 @@ def status(report: pytest.TestReport | pytest.CollectReport) -> tuple[str, str, 
     word = getattr(report, "repro_word", None)
     if word is None:
         return None
+    undecided = word.startswith("INCONCLUSIVE")
+    # pytest's summary takes a colour since 8.1, and breaks on one before; else its own is right
+    shown = (word, {"yellow": True}) if undecided and TAKES_COLOUR else word
     if report.passed:
-        undecided = word.startswith("INCONCLUSIVE")
-        return (
-            "passed",
-            "?" if undecided else ".",
-            (word, {"yellow" if undecided else "green": True}),
-        )
+        return ("passed", "?" if undecided else ".", shown)
     if report.failed and report.when == "call":
-        undecided = word.startswith("INCONCLUSIVE")
-        letter, colour = ("?", "yellow") if undecided else ("F", "red")
-        return ("failed", letter, (word, {colour: True}))
+        return ("failed", "?" if undecided else "F", shown)
     if report.failed:
-        return ("error", "E", (word, {"red": True}))
+        return ("error", "E", shown)
     return None

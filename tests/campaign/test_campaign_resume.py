@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import warnings
@@ -62,12 +63,10 @@ def test_interruptions_change_nothing(bench: Bench, stops: list[int], jobs: int)
     whole = bench.run(behaviour, NOISY)
     folder = bench.anew()
     for i, after in enumerate(stops):
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             bench.run(
                 behaviour, NOISY, folder=folder, resume=i > 0, observer=Interrupt(after), jobs=jobs
             )
-        except KeyboardInterrupt:
-            continue
     found = bench.run(behaviour, NOISY, folder=folder, resume=bool(stops))
     # trials that ran when they were interrupted are lost, and the others are as they were
     votes = [Rules().vote(trial) for trial in found.trials]

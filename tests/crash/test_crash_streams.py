@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.crash import CrashClass, read_console
+from pytest_flaky_repro.crash.prefilter import MAX_HITS
 from pytest_flaky_repro.crash.records import records
-from pytest_flaky_repro.crash.scan import MAX_HITS
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -100,9 +100,7 @@ def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
 
 @few
 @given(st.data())
-def test_a_flipped_bit_never_changes_a_trial_unnoticed(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_a_flipped_bit_never_changes_a_trial_unnoticed(tmp_path: Path, data: st.DataObject) -> None:
     folder = numbered(tmp_path)
     path = write(folder, LOG)
     content = bytearray(path.read_bytes())
@@ -239,7 +237,9 @@ def test_a_guests_bytes_reach_no_file_name(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InfrastructureError, match="cannot be written to .*file/x.*--repro-evidence"):
+    with pytest.raises(
+        InfrastructureError, match="cannot be written to .*file/x.*--repro-evidence"
+    ):
         EvidenceWriter(tmp_path / "file" / "x", PLAN)
 
 
@@ -288,5 +288,3 @@ def test_a_full_disk_is_an_error_and_what_was_written_stays(tmp_path: Path, caus
             copy if cause == "disk" else folder, PlanRecord("e", {}, "test_x", "k")
         )
     assert len(history.trials) == tickets
-
-

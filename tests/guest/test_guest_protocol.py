@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_flaky_repro.guest import protocol
 from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind, Scanner
+import itertools
 
 printable = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 frames = st.builds(
@@ -33,7 +34,7 @@ def scan(*chunks: bytes) -> list[Frame | Damaged]:
 
 def pieces(content: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted(cut % (len(content) + 1) for cut in cuts), len(content)]
-    return [content[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [content[a:b] for a, b in itertools.pairwise(edges)]
 
 
 @given(frames)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
+import itertools
 
 chunks = st.lists(st.binary(max_size=30), max_size=30)
 
@@ -45,7 +46,7 @@ def test_a_trial_begins_behind_its_mark(before: bytes, after: bytes, cuts: list[
     stream = before + mark + after
     console = TrialConsole(mark, collector=None)
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         console.feed(stream[a:b])
     assert console.content() == after
 

@@ -15,7 +15,7 @@ from pytest_flaky_repro.machine.guest import Command, Ended, Gone, Guest, GuestG
 from pytest_flaky_repro.machine.spec import Accel, Deadlines, Emulator, GuestSpec, MemoryFile
 from pytest_flaky_repro.machine.stop import StopSignal
 
-PEER = '''
+PEER = """
 import re, socket, sys, time, zlib
 words = " ".join(sys.argv)
 def port(name):
@@ -30,15 +30,16 @@ def ready(on, port):
     on.sendall(line(boot, "READY", " cpus=1 memory=1 kmsg=1 port=" + port + " release=6.1"))
 def told(on):
     text = b""
-    while not text.endswith(b"\\n"):
+    while b" RUN " not in text or not text.endswith(b"\n"):
         text += on.recv(65536)
+    text = text[text.rindex(b"@FR1"):]
     return text.split()[1].decode(), re.search(b"mark=([0-9a-f]+)", text)[1]
 def start(on):
     nonce, mark = told(on)
     console.sendall(b"flaky-repro: run " + mark + b"\\n")
     on.sendall(line(nonce, "START"))
     return nonce
-'''
+"""
 
 
 @contextmanager
@@ -50,7 +51,9 @@ def talk(folder: Path, script: str) -> Iterator[Guest]:
     stop = StopSignal()
     spec = GuestSpec(MemoryFile("kernel", b""), MemoryFile("initramfs", b""), Accel.TCG)
     limits = Deadlines(idle_s=1.0)
-    guest = Guest(Emulator(program, "0", sandbox=False, firmware=None), spec, stop=stop, limits=limits)
+    guest = Guest(
+        Emulator(program, "0", sandbox=False, firmware=None), spec, stop=stop, limits=limits
+    )
     try:
         yield guest
     finally:
@@ -97,7 +100,6 @@ def test_an_end_that_was_repeated_is_taken_once(tmp_path: Path) -> None:
             nonce = start(frames)
             for repeat in range(3):
                 frames.sendall(line(nonce, "END", " how=exit ns=1 stuck=0 output=0 code=" + code))
-            frames.recv(65536)
         time.sleep(100)
     """
     with talk(tmp_path, script) as guest:
@@ -125,12 +127,12 @@ def test_an_end_said_with_ones_last_breath_counts(tmp_path: Path) -> None:
         ('ready(frames, "ttyS1"); start(frames); sys.exit("no")', Gone.FAILED, "status 1: no"),
         ('ready(frames, "ttyS1"); start(frames); time.sleep(99)', Gone.STALLED, "silent and idle"),
         (
-            'ready(frames, "ttyS1"); start(frames); frames.sendall(b"@FR1 torn\\n"); time.sleep(99)',
+            'ready(frames, "ttyS1"); start(frames); frames.sendall(b"@FR1 a\\n"); time.sleep(99)',
             Gone.UNTRUSTED,
             "damaged or forged",
         ),
         (
-            'ready(frames, "ttyS1"); start(frames); frames.sendall(line(boot, "END"));time.sleep(99)',
+            'ready(frames, "ttyS1"); start(frames); frames.sendall(line(boot, "END")); time.sleep(9)',
             Gone.UNTRUSTED,
             "a nonce that is not ours",
         ),

@@ -12,9 +12,7 @@ from pytest_flaky_repro.machine.diagnosis import boot_failure, exec_failure, rea
 from pytest_flaky_repro.machine.guest import Gone, GuestGone, Ready
 
 STALLED = GuestGone(Gone.STALLED, "no progress in phase boot")
-FIT = Ready(
-    cpus=1, memory=1 << 28, release="6.1", port="ttyS1", has_kmsg=True, messages_seen=True
-)
+FIT = Ready(cpus=1, memory=1 << 28, release="6.1", port="ttyS1", has_kmsg=True, messages_seen=True)
 
 # Lines as Linux 6.1 prints them.
 CONSOLES = {

@@ -18,7 +18,9 @@ def test_this_machines_qemu_is_found(emulator: Emulator) -> None:
 
 
 def test_a_qemu_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match=r"--repro-qemu /no/qemu: no such program.*apt-get install"):
+    with pytest.raises(
+        UsageError, match=r"--repro-qemu /no/qemu: no such program.*apt-get install"
+    ):
         find_emulator("/no/qemu")
 
 

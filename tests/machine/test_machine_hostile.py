@@ -169,7 +169,9 @@ def test_a_panic_is_a_crash_with_a_title(lab: Lab, smp_kernel: Path) -> None:
     "body",
     [
         pytest.param("reboot(RB_AUTOBOOT);", id="reboot"),
-        pytest.param('write(open("/proc/sysrq-trigger", O_WRONLY), "b", 1); pause();', id="sysrq-b"),
+        pytest.param(
+            'write(open("/proc/sysrq-trigger", O_WRONLY), "b", 1); pause();', id="sysrq-b"
+        ),
     ],
 )
 def test_a_reset_is_a_crash(lab: Lab, smp_kernel: Path, body: str) -> None:

@@ -100,7 +100,9 @@ def test_the_console_can_be_read(live: LiveGuest) -> None:
 def test_a_guest_that_dies_says_so_each_time(
     emulator: Emulator, smp_kernel: Path, user_cache: Path, tmp_path: Path
 ) -> None:
-    with LiveGuest(machine(emulator, smp_kernel, user_cache, tmp_path), 1, ENVIRONMENT, SHELL) as guest:
+    with LiveGuest(
+        machine(emulator, smp_kernel, user_cache, tmp_path), 1, ENVIRONMENT, SHELL
+    ) as guest:
         for _ in range(2):
             with pytest.raises(InfrastructureError, match="the guest is gone.*(?s:.*)sysrq"):
                 guest.run("echo c > /proc/sysrq-trigger")
@@ -110,7 +112,9 @@ def test_without_a_shell_a_line_is_refused(
     emulator: Emulator, bare_kernel: Path, user_cache: Path, tmp_path: Path
 ) -> None:
     with (
-        LiveGuest(machine(emulator, bare_kernel, user_cache, tmp_path), 1, ENVIRONMENT, None) as guest,
+        LiveGuest(
+            machine(emulator, bare_kernel, user_cache, tmp_path), 1, ENVIRONMENT, None
+        ) as guest,
         pytest.raises(InfrastructureError, match="apt-get install busybox-static"),
     ):
         guest.run("true")
@@ -119,7 +123,9 @@ def test_without_a_shell_a_line_is_refused(
 def test_a_kernel_that_does_not_boot_is_an_error(
     emulator: Emulator, no_initrd_kernel: Path, user_cache: Path, tmp_path: Path
 ) -> None:
-    live = LiveGuest(machine(emulator, no_initrd_kernel, user_cache, tmp_path), 1, ENVIRONMENT, None)
+    live = LiveGuest(
+        machine(emulator, no_initrd_kernel, user_cache, tmp_path), 1, ENVIRONMENT, None
+    )
     with pytest.raises(InfrastructureError, match="CONFIG_BLK_DEV_INITRD"), live:
         pass
 

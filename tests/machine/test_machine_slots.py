@@ -37,7 +37,9 @@ def slots(tmp_path: Path) -> Slots:
 
 
 @contextmanager
-def holder(slots: Slots, cores: int, child: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
+def holder(
+    slots: Slots, cores: int, child: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     command = [sys.executable, "-c", HOLDER, str(slots._folder), str(cores), child]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None

@@ -71,6 +71,17 @@ def test_each_verdict_has_its_letter(
     result.stdout.re_match_lines([rf"(test_it\.py )?{re.escape(letter)} +\[100%\]"])
 
 
+@pytest.mark.parametrize("arguments", [(), ("--repro-max-trials=3",)], ids=["F", "undecided"])
+def test_the_short_summary_s_words_may_have_colours(
+    project: Project, arguments: tuple[str, ...]
+) -> None:
+    project.machine("" if arguments else CRASHES)
+    result = project.run("--color=yes", *arguments)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    word = "INCONCLUSIVE (0/3)" if arguments else "CRASHES (1/1)"
+    result.stdout.re_match_lines([rf"\x1b\[3[13]m{re.escape(word)}\x1b\[0m test_it.py::.*"])
+
+
 def test_too_many_lost_trials_are_infrastructure_not_safe(project: Project) -> None:
     project.machine("lost=1.0")
     result = project.run("-v")

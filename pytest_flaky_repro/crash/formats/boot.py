@@ -19,6 +19,6 @@ BOOT = Format(
     generic=True,
 )
 # Only SeaBIOS says its name first; other firmware comes after loaders of its own.
-FIRMWARE = re.compile(rb"^(?:\x1b\S*)?SeaBIOS \(version", re.MULTILINE)
+FIRMWARE = b"SeaBIOS (version "
 # What a shell, the emulator or a terminal may print before the firmware does.
 HARMLESS = re.compile(rb"\+ |[$#] |qemu|WARNING: |warning: |\x1b\[[\d;?]*[A-Za-z]$|c?\x1b")

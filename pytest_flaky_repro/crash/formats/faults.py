@@ -23,7 +23,7 @@ _PANIC = r"Kernel panic - not syncing: "
 ROWS: tuple[Format, ...] = (
     Format(
         CrashClass.OOPS,
-        (b"ernel NULL pointer dereference", b"nable to handle "),
+        (b"BUG: ", b"nable to handle "),
         header(
             r"(?:BUG: )?(?:[Uu]nable to handle )?[Kk]ernel NULL pointer dereference"
             r"|Unable to handle kernel NULL pointer dereference"
@@ -69,7 +69,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.OOPS,
-        (b"Unhandled prefetch abort: ",),
+        (b"Unhandled ",),
         header(r"Unhandled prefetch abort: "),
         "Unhandled prefetch abort in {frame}",
         b"Unhandled prefetch abort: breakpoint debug exception (0x222) at 0x00000000\n"
@@ -104,7 +104,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.BUG,
-        (b"ernel BUG at ",),
+        (b"BUG ",),
         header(
             r"[Kk]ernel BUG at (?:(?P<place>\S+?)[:!]"
             r"|(?P<func>[A-Za-z_][^\s+]*)\S* \[verbose debug info unavailable\])"
@@ -153,7 +153,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.OOPS,
-        (b"Unhandled fault: ",),
+        (b"Unhandled ",),
         header(r"Unhandled fault: "),
         "Unhandled fault in {frame}",
         b"Unhandled fault: imprecise external abort (0x1406) at 0xb6f2e000\n"
@@ -294,7 +294,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.BUG,
-        (b"VFS: Busy inodes after unmount",),
+        (b"VFS: ",),
         header(r"VFS: Busy inodes after unmount"),
         "VFS: Busy inodes after unmount (use-after-free)",
         b"VFS: Busy inodes after unmount of vda. Self-destruct in 5 seconds.  Have a nice day...",

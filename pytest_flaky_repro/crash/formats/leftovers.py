@@ -57,7 +57,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.BUG,
-        (b"VFS: Close: ",),
+        (b"VFS: ",),
         header(r"VFS: Close: file count is (?:0|zero)"),
         "VFS: Close: file count is zero (use-after-free)",
         b"VFS: Close: file count is 0 (f_op=probe_fops)",
@@ -67,7 +67,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.BUG,
-        (b"ainted): ", b"ainted: "),
+        (b"BUG ",),
         header(r"BUG (?P<word_cache>\S+) \((?:Not tainted|Tainted: .*?)\): (?P<what>.*)"),
         "SLUB: {what} in {word_cache}",
         b"BUG probe_cache (Tainted: G           O      ): Right Redzone overwritten",
@@ -146,7 +146,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.PANIC,
-        (b"rust_kernel: ",),
+        (b"panicked at ",),
         header(r"rust_kernel: (?:rust )?panicked at"),
         "Rust panic in the kernel: {what}",
         b"rust_kernel: panicked at drivers/probe.rs:60:5:\nattempt to add with overflow",

@@ -45,7 +45,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.GO_FATAL,
-        (b"fatal error: ",),
+        (b"atal error",),
         header(r"fatal error: (?P<what>.*)"),
         "fatal error: {what} in {frame}",
         b"fatal error: concurrent map writes\n\ngoroutine 22 [running]:\nmain.fill()\n"
@@ -225,7 +225,7 @@ ROWS: tuple[Format, ...] = (
     # base/logging.cc of Chromium, and glog
     Format(
         CrashClass.FATAL_LOG,
-        (b"FATAL:", b"heck failed: ", b"CHECK failed: "),
+        (b"FATAL:", b"heck failed: "),
         header(
             r"(?:.*\bFATAL:(?P<place>[^\s()]+)\(\d+\)\] |F\d{4} \S+ +\d+ (?P<file>\S+):\d+\] )"
             r"(?P<what>.*)"
@@ -239,7 +239,7 @@ ROWS: tuple[Format, ...] = (
     # V8's base/logging.cc
     Format(
         CrashClass.FATAL_LOG,
-        (b"# Fatal error in ",),
+        (b"atal error",),
         header(r"# Fatal error in (?P<place>[^,]+)(?:, line \d+)?"),
         "Fatal error: {what} in {place}",
         b"# Fatal error in ../src/objects.h, line 12\n# Check failed: IsMap().",
@@ -251,7 +251,7 @@ ROWS: tuple[Format, ...] = (
     ),
     Format(
         CrashClass.FATAL_LOG,
-        (b"Exception in thread ", b"Java Exception: "),
+        (b"Exception",),
         header(r"(?:== Java Exception: |Exception in thread \".*?\" )(?P<what>[\w.$]+(?:: .*)?)"),
         "{what}",
         b'Exception in thread "main" java.lang.IllegalStateException: closed',

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.loop import Campaign
-    from pytest_flaky_repro.campaign.verdict import Verdict
+    from pytest_flaky_repro.campaign.verdict import Inconclusive, KernelCrashed, Verdict
     from pytest_flaky_repro.crash import Signature
-    from pytest_flaky_repro.errors import Inconclusive, InfrastructureError, KernelCrashed
+    from pytest_flaky_repro.errors import InfrastructureError
     from pytest_flaky_repro.outcomes import Conclusion, Outcome
     from pytest_flaky_repro.stats import Design, Plan, Tally, plan_for
 
@@ -35,9 +35,9 @@ _HOMES = {
     "Campaign": "campaign.loop",
     "Conclusion": "outcomes",
     "Design": "stats",
-    "Inconclusive": "errors",
+    "Inconclusive": "campaign.verdict",
     "InfrastructureError": "errors",
-    "KernelCrashed": "errors",
+    "KernelCrashed": "campaign.verdict",
     "Outcome": "outcomes",
     "Plan": "stats",
     "Signature": "crash",

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pytest_flaky_repro.campaign.verdict import Verdict
-
 
 class ReproError(Exception):
     """Base of everything this package raises on purpose."""
@@ -18,23 +13,3 @@ class UsageError(ReproError):
 
 class InfrastructureError(ReproError):
     """The harness failed, so nothing was learned about the kernel."""
-
-
-class CampaignError(ReproError):
-    """A campaign's verdict, raised; ``verdict`` has everything it rests on."""
-
-    def __init__(self, message: str, verdict: Verdict) -> None:
-        super().__init__(message)
-        self.verdict = verdict
-
-
-class KernelCrashed(CampaignError):
-    """The reproducer crashes on this kernel."""
-
-
-class Inconclusive(CampaignError):
-    """Neither *crashes* nor *safe* could be said within the budget."""
-
-
-class CampaignInfrastructureError(CampaignError, InfrastructureError):
-    """Too much of the campaign was lost to the harness for any verdict."""

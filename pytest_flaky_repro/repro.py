@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, TypedDict
 
 import pytest
 
-from pytest_flaky_repro.bench import KnownBad, Request, Surroundings, build_rules
-from pytest_flaky_repro.errors import (
+from pytest_flaky_repro import conduct
+from pytest_flaky_repro.campaign.verdict import (
     CampaignInfrastructureError,
     Inconclusive,
     KernelCrashed,
-    UsageError,
 )
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.kernels import Kernel, parse_kernels
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.progress import ItemObserver
 from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.request import KnownBad, Request, Surroundings, build_rules
 from pytest_flaky_repro.session import COMPARISONS, DEADLINE, VERDICTS, session_of, settings_of
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Repro:
         request = self._request(reproducer, kernel, what)
         known_bad = self._known_bad(request, calibrated_on)
         bench = self._session.bench
-        verdict = bench.campaign(request, self.settings, self._surroundings(), known_bad)
+        verdict = conduct.check(bench, request, self.settings, self._surroundings(), known_bad)
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict
@@ -94,9 +95,9 @@ class Repro:
         request, around = self._request(reproducer, kernel, what), self._surroundings()
         bench = self._session.bench
         if crashes is None:
-            verdict = bench.campaign(request, self.settings, around)
+            verdict = conduct.check(bench, request, self.settings, around)
         else:
-            verdict = bench.calibrate(request, self.settings, around, crashes)
+            verdict = conduct.calibrate(bench, request, self.settings, around, crashes)
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         return verdict
 
@@ -118,7 +119,7 @@ class Repro:
         item = f"{self._item.nodeid}::{a.name} against {b.name}"
         sides = [replace(side, item=item) for side in sides]
         around = self._surroundings()
-        verdict = self._session.bench.compare(sides[0], sides[1], settings, around)
+        verdict = conduct.compare(self._session.bench, sides[0], sides[1], settings, around)
         self._item.stash.setdefault(COMPARISONS, []).append(verdict)
         return verdict
 
@@ -159,7 +160,8 @@ class Repro:
     def _calibrated(self, bad: Request, measured: Verdict | None) -> KnownBad:
         bench, wanted = self._session.bench, self.settings["calibrate_crashes"]
         if measured is None or measured.calibration is None:
-            measured = bench.calibrate(bad, self.settings, self._surroundings(), wanted)
+            around = self._surroundings()
+            measured = conduct.calibrate(bench, bad, self.settings, around, wanted)
             self._item.stash.setdefault(VERDICTS, []).append(measured)
         if measured.calibration is None:
             raise_unless_safe(

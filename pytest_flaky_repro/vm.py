@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.bench import cache_folder
+from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import ENVIRONMENT, Conditions, assemble
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.guest.reproducer import Payload

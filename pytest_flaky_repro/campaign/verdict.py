@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.errors import InfrastructureError, ReproError
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats import Design, Tally
@@ -88,3 +89,23 @@ def count_kinds(trials: Sequence[Trial], votes: Sequence[Vote]) -> tuple[KindCou
             expected=vote is Vote.CRASH,
         )
     return tuple(sorted(kinds.values(), key=lambda kind: (-kind.count, kind.first)))
+
+
+class CampaignError(ReproError):
+    """A campaign's verdict, raised; ``verdict`` has everything it rests on."""
+
+    def __init__(self, message: str, verdict: Verdict) -> None:
+        super().__init__(message)
+        self.verdict = verdict
+
+
+class KernelCrashed(CampaignError):
+    """The reproducer crashes on this kernel."""
+
+
+class Inconclusive(CampaignError):
+    """Neither *crashes* nor *safe* could be said within the budget."""
+
+
+class CampaignInfrastructureError(CampaignError, InfrastructureError):
+    """Too much of the campaign was lost to the harness for any verdict."""

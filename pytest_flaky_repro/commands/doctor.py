@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pytest_flaky_repro.bench import cache_folder
+from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, assemble
 from pytest_flaky_repro.commands.fetch import fetch_kernel
 from pytest_flaky_repro.errors import ReproError

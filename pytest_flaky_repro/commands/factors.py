@@ -9,13 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from pytest_flaky_repro import conduct
 from pytest_flaky_repro import settings as options_of
-from pytest_flaky_repro.bench import Bench, FactorLevel, Request, build_rules
+from pytest_flaky_repro.bench import Bench
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.trials import Progress
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.kernels import parse_kernels
 from pytest_flaky_repro.report.sentences import confidence, percent, printable
+from pytest_flaky_repro.request import FactorLevel, Request, build_rules
 from pytest_flaky_repro.settings import Settings, Sources, resolve
 from pytest_flaky_repro.stats.compare import Difference
 
@@ -61,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         rules=build_rules(settings, options.crash, (0,)),
     )
     with ExitStack() as stack:
-        ending = bench.factorial(stack, base, settings, factors, goal, _tell)
+        ending = conduct.factorial(bench, stack, base, settings, factors, goal, _tell)
     print(file=sys.stderr)
     report = _report(goal, settings, ending.why)
     print(json.dumps(report, indent=1) if options.json else "\n".join(_lines(report)))

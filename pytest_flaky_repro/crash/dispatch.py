@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .frames import Frame, Trace
+    from .skips import Skip
 
 _DISPATCHERS = (
     # arch/*/entry: system calls
@@ -79,7 +80,7 @@ def bystander(stack: Sequence[Frame]) -> bool:
     return any(frame.name in _BYSTANDERS for frame in stack)
 
 
-def entered(trace: Trace, skip: re.Pattern[str]) -> Sequence[Frame]:
+def entered(trace: Trace, skip: Skip) -> Sequence[Frame]:
     """The candidate frames of a stall, best first."""
     for stack in trace.stacks:
         sure = [frame for frame in stack if frame.sure]
@@ -94,7 +95,7 @@ def entered(trace: Trace, skip: re.Pattern[str]) -> Sequence[Frame]:
             for frame, caller in pairwise(below)
             if DISPATCHERS.fullmatch(caller.name)
             and not DISPATCHERS.fullmatch(frame.name)
-            and not skip.fullmatch(frame.name)
+            and frame.name not in skip
         ]
         if entries:
             return entries

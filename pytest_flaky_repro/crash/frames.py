@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .skips import Skip
+
 _ADDRESS = rb"(?:\(?\[<?[0-9a-fA-Fx]{6,18}>?\]\)?:? *)"
 _PLACE = rb" [^\s:()]+\.[a-zA-Z]{1,3}:\d+"
 FRAME = re.compile(
@@ -156,10 +158,10 @@ class TraceReader:
             stack.append(frame)
         stack.append(Frame(plain(match["caller"])))
 
-    def names(self, skip: re.Pattern[str]) -> bool:
+    def names(self, skip: Skip) -> bool:
         """Whether the newest frame of a stack means something."""
         stack = self._stacks[-1] if self._stacks else []
-        return bool(stack) and stack[-1].sure and not skipped(stack[-1].name, skip)
+        return bool(stack) and stack[-1].sure and stack[-1].name not in skip
 
     @property
     def latest(self) -> Sequence[Frame]:
@@ -172,12 +174,6 @@ class TraceReader:
         return Trace(tuple(self._counters), tuple(tuple(stack) for stack in self._stacks))
 
 
-@lru_cache(maxsize=8192)
-def skipped(name: str, skip: re.Pattern[str]) -> bool:
-    """Whether a whole name is on a skip list."""
-    return skip.fullmatch(name) is not None
-
-
-def first_meaning(frames: Sequence[Frame], skip: re.Pattern[str]) -> str | None:
+def first_meaning(frames: Sequence[Frame], skip: Skip) -> str | None:
     """The first function that is sure and not on the skip list."""
-    return next((f.name for f in frames if f.sure and not skipped(f.name, skip)), None)
+    return next((f.name for f in frames if f.sure and f.name not in skip), None)

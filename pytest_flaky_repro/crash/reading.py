@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from string import Formatter
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .scan import Scan
+    from .skips import Skip
 
 LINES = 1200
 CORRUPTED = "corrupted"
@@ -145,7 +145,7 @@ def _end(case: Case, text: bytes, base: int) -> int:
     return max([end, *(part.end for part in case.parts)])
 
 
-def _frame(sources: Sequence[Where], skip: re.Pattern[str], body: Body) -> str | None:
+def _frame(sources: Sequence[Where], skip: Skip, body: Body) -> str | None:
     """The function of the title: the first source that has one that means something."""
     for where in sources:
         name = first_meaning(_frames_at(where, skip, body), skip)
@@ -154,7 +154,7 @@ def _frame(sources: Sequence[Where], skip: re.Pattern[str], body: Body) -> str |
     return None
 
 
-def _frames_at(where: Where, skip: re.Pattern[str], body: Body) -> Sequence[Frame]:
+def _frames_at(where: Where, skip: Skip, body: Body) -> Sequence[Frame]:
     words, trace, lines = body.words, body.trace, body.lines
     sources: dict[Where, Callable[[], Sequence[Frame]]] = {
         Where.HEADER: lambda: [Frame(words["func"])] if "func" in words else [],

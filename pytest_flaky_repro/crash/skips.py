@@ -8,6 +8,30 @@ from __future__ import annotations
 
 import re
 
+
+class Skip:
+    """A set of function names, given by patterns for whole names; answers are remembered."""
+
+    def __init__(self, *patterns: str) -> None:
+        self._patterns = patterns
+        self._whole = re.compile("|".join(patterns))
+        self._known: dict[str, bool] = {}
+
+    def plus(self, *patterns: str) -> Skip:
+        """The same set and more."""
+        return Skip(*self._patterns, *patterns)
+
+    def __contains__(self, name: str) -> bool:
+        known = self._known.get(name)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[name] = self._whole.fullmatch(name) is not None
+        return known
+
+
+_REMEMBERED = 4096
+
 # How a report gets printed: lib/dump_stack.c, kernel/panic.c, kernel/printk, arch/*/kernel.
 _REPORTING = (
     r"_*dump_stack(_lvl)?|dump_backtrace|show_stack|show_regs|unwind_backtrace",
@@ -181,15 +205,15 @@ _CORES = (
     r"_*(alloc|get_free)_\w*pages?\w*|notifier_call_chain|raw_notifier_\w+|_*panicking_\w*",
 )
 _BASE = (*_REPORTING, *_SANITIZERS, *_PRIMITIVES, *_LOCKS, *_ALLOCATORS)
-COMMON = re.compile("|".join((*_BASE, *_TRAPS, *_CORES)))
-OOPS = re.compile("|".join((*_BASE, *_TRAPS, *_FAULTS, *_CORES)))
+COMMON = Skip(*_BASE, *_TRAPS, *_CORES)
+OOPS = COMMON.plus(*_FAULTS)
 # A lock is taken by whoever calls the lock, be it a library.
-LOCKDEP = re.compile("|".join((*_BASE, *_TRAPS, r"iput|perf_trace_\w+|trace_event_raw_\w+")))
-ODEBUG = re.compile(COMMON.pattern + r"|_*call_rcu\w*|_*vunmap\w*|_*rcu_\w+")
+LOCKDEP = Skip(*_BASE, *_TRAPS, r"iput|perf_trace_\w+|trace_event_raw_\w+")
+ODEBUG = COMMON.plus(r"_*call_rcu\w*|_*vunmap\w*|_*rcu_\w+")
 # Memory belongs to whoever asked an allocator for it, through whatever wrapper.
-LEAK = re.compile(
-    COMMON.pattern + r"|\w*(alloc|dup)\w*|_*list_lru_\w+"
-    r"|_*filemap_get_\w+|pagecache_get_page|grab_cache_page\w*|page_pool_\w+"
+LEAK = COMMON.plus(
+    r"\w*(alloc|dup)\w*|_*list_lru_\w+|_*filemap_get_\w+|pagecache_get_page|grab_cache_page\w*",
+    r"page_pool_\w+",
 )
 
 # Waiting: what a hung task is found in says nothing, its caller does.
@@ -203,4 +227,4 @@ _WAITING = (
     r"\w*ldsem_\w+|tty_ldisc_(ref_wait|lock\w*)|_*rt_mutex\w*|rt_mutex_\w+|nanosleep\w*",
     r"percpu_(down|up|rwsem)\w*|_*percpu_\w+|do_nanosleep|hrtimer_nanosleep\w*|msleep\w*",
 )
-HANG = re.compile(COMMON.pattern + "|" + "|".join(_WAITING))
+HANG = COMMON.plus(*_WAITING)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.bench import design_of, solved
 from pytest_flaky_repro.errors import ReproError
 from pytest_flaky_repro.machine.accel import describe_quickly
+from pytest_flaky_repro.question import design_of, solved
 from pytest_flaky_repro.report.sentences import confidence, percent
 from pytest_flaky_repro.session import session_of, settings_of
 
@@ -25,10 +25,12 @@ def header(config: pytest.Config) -> list[str]:
         f"{kernel.name} ({kernel.path})" if kernel.name != kernel.path.name else str(kernel.path)
         for kernel in kernels
     )
+    wanted = settings["accel"]
+    accel = wanted if config.option.collectonly else describe_quickly(wanted)
     return [
         f"flaky-repro: kernel: {named or 'none'}",
         (
-            f"flaky-repro: accel: {describe_quickly(settings['accel'])}, smp {settings['smp']}, "
+            f"flaky-repro: accel: {accel}, smp {settings['smp']}, "
             f"{settings['memory']} MiB, trial time {settings['trial_time']:g} s"
         ),
         *(f"flaky-repro: plan: {line}" for line in plan_lines(settings)),

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flaky_repro.errors import CampaignError, InfrastructureError, UsageError
+from pytest_flaky_repro.campaign.verdict import CampaignError
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.report import sentences
 from pytest_flaky_repro.session import COMPARISONS, VERDICTS, settings_of

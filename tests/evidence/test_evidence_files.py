@@ -92,7 +92,7 @@ def test_no_evidence_is_an_empty_history(tmp_path: Path) -> None:
 def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path, LOG)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(EvidenceWarning, match=f"{path.name}:13: not a whole record"):
+    with pytest.warns(EvidenceWarning, match=rf"{path.name}:13: not a whole record"):
         history = load_history(tmp_path, PLAN)
     assert history.trials[:3] == tuple(LOG[:3])
     assert history.trials[3].outcome is Outcome.LOST
@@ -127,7 +127,7 @@ def test_a_damaged_plan_does_not_hide_the_trials_behind_it(tmp_path: Path) -> No
     newest.write_bytes(newest.read_bytes()[1:])
     with (
         pytest.warns(EvidenceWarning),
-        pytest.raises(UsageError, match=f"{newest.name}.*its plan"),
+        pytest.raises(UsageError, match=rf"{newest.name}.*its plan"),
     ):
         load_history(tmp_path, PLAN)
 
@@ -171,7 +171,7 @@ def test_evidence_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_another_plan_is_refused_and_the_difference_named(tmp_path: Path) -> None:
     path = write(tmp_path, LOG)
     other = replace(PLAN, parameters={"smp": 2, "min_rate": 0.05})
-    with pytest.raises(UsageError, match=f"{path.name}.*What differs: smp: was 1, is 2"):
+    with pytest.raises(UsageError, match=rf"{path.name}.*What differs: smp: was 1, is 2"):
         load_history(tmp_path, other)
 
 
@@ -193,7 +193,7 @@ def test_a_chain_that_lost_a_file_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path, [trial(0)])
     write(tmp_path, [trial(1)], replace(PLAN, continues=(first.name,)))
     first.unlink()
-    with pytest.raises(UsageError, match=f"{first.name} cannot be read"):
+    with pytest.raises(UsageError, match=rf"{first.name} cannot be read"):
         load_history(tmp_path, PLAN)
 
 
@@ -238,7 +238,7 @@ def test_a_guests_bytes_reach_no_file_name(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        InfrastructureError, match="cannot be written to .*file/x.*--repro-evidence"
+        InfrastructureError, match=r"cannot be written to .*file/x.*--repro-evidence"
     ):
         EvidenceWriter(tmp_path / "file" / "x", PLAN)
 

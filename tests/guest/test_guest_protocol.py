@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 from pytest_flaky_repro.guest import protocol
 from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind, Scanner
-import itertools
 
 printable = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
 frames = st.builds(

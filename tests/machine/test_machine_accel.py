@@ -53,7 +53,7 @@ def test_demanding_kvm_is_an_error_where_it_does_not_work(
         demanded = choose_accel("kvm", lab.emulator, spec_for, "sha", tmp_path)
         assert demanded.accel is Accel.KVM
         return
-    with pytest.raises(UsageError, match="--repro-accel kvm: .*kvm.*auto or tcg"):
+    with pytest.raises(UsageError, match=r"--repro-accel kvm: .*kvm.*auto or tcg"):
         choose_accel("kvm", lab.emulator, spec_for, "sha", tmp_path)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
-import itertools
 
 chunks = st.lists(st.binary(max_size=30), max_size=30)
 

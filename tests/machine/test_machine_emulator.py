@@ -27,7 +27,7 @@ def test_a_qemu_that_is_not_there_is_named() -> None:
 def test_no_qemu_on_path_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     find_emulator.cache_clear()
-    with pytest.raises(InfrastructureError, match="apt-get install .*qemu-system-x86"):
+    with pytest.raises(InfrastructureError, match=r"apt-get install .*qemu-system-x86"):
         find_emulator()
     find_emulator.cache_clear()
 
@@ -41,7 +41,7 @@ def test_a_qemu_that_cannot_start_says_why(tmp_path: Path) -> None:
     broken = tmp_path / "qemu"
     broken.write_text("#!/bin/sh\necho 'libc.so.6: version GLIBC_2.38 not found' >&2\nexit 1\n")
     broken.chmod(broken.stat().st_mode | stat.S_IXUSR)
-    with pytest.raises(InfrastructureError, match="status 1: libc.so.6: version GLIBC_2.38"):
+    with pytest.raises(InfrastructureError, match=r"status 1: libc.so.6: version GLIBC_2.38"):
         find_emulator(str(broken))
 
 
@@ -49,5 +49,5 @@ def test_a_file_that_is_no_program_says_so(tmp_path: Path) -> None:
     text = tmp_path / "qemu"
     text.write_text("not a program")
     text.chmod(0o755)
-    with pytest.raises(InfrastructureError, match="did not run: .*Exec format error"):
+    with pytest.raises(InfrastructureError, match=r"did not run: .*Exec format error"):
         find_emulator(str(text))

@@ -44,7 +44,7 @@ CASES = {
 def test_what_is_no_bzimage_is_named(kind: str, tmp_path: Path) -> None:
     content, said = CASES[kind]
     (tmp_path / kind).write_bytes(content)
-    with pytest.raises(UsageError, match=f"--kernel: .*{kind} is not a bzImage.*: {said}"):
+    with pytest.raises(UsageError, match=rf"--kernel: .*{kind} is not a bzImage.*: {said}"):
         read_kernel(tmp_path / kind)
 
 
@@ -55,7 +55,7 @@ def test_the_smallest_good_header_passes(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--kernel: .*bzImage: no such file"):
+    with pytest.raises(UsageError, match=r"--kernel: .*bzImage: no such file"):
         read_kernel(tmp_path / "bzImage")
 
 

@@ -87,7 +87,7 @@ def test_both_cpus_are_there(live: LiveGuest) -> None:
 
 
 def test_a_program_that_is_not_there_is_named(live: LiveGuest) -> None:
-    with pytest.raises(InfrastructureError, match="/no/such: .*ENOENT"):
+    with pytest.raises(InfrastructureError, match=r"/no/such: .*ENOENT"):
         live.run(["/no/such"])
 
 
@@ -104,7 +104,7 @@ def test_a_guest_that_dies_says_so_each_time(
         machine(emulator, smp_kernel, user_cache, tmp_path), 1, ENVIRONMENT, SHELL
     ) as guest:
         for _ in range(2):
-            with pytest.raises(InfrastructureError, match="the guest is gone.*(?s:.*)sysrq"):
+            with pytest.raises(InfrastructureError, match=r"the guest is gone.*(?s:.*)sysrq"):
                 guest.run("echo c > /proc/sysrq-trigger")
 
 

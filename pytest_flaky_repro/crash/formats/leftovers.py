@@ -7,14 +7,12 @@ Sources: ``net/core/dev.c`` (``netdev_wait_allrefs_any``), ``fs/{dcache,open,pro
 
 from __future__ import annotations
 
-import re
-
 from pytest_flaky_repro.crash.kinds import CrashClass
 from pytest_flaky_repro.crash.skips import COMMON, LOCKDEP
 
 from .model import Ends, Format, Where, header
 
-_PROC = re.compile(COMMON.pattern + r"|_*proc_\w+|remove_proc_\w+|sysctl_\w+|_*register_sysctl\w*")
+_PROC = COMMON.plus(r"_*proc_\w+|remove_proc_\w+|sysctl_\w+|_*register_sysctl\w*")
 
 ROWS: tuple[Format, ...] = (
     Format(

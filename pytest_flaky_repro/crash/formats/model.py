@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.crash.frames import plain
-from pytest_flaky_repro.crash.skips import COMMON
+from pytest_flaky_repro.crash.skips import COMMON, Skip
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.crash.kinds import CrashClass
@@ -56,7 +56,7 @@ class Format:
     where: tuple[Where, ...] = ()
     details: tuple[re.Pattern[bytes], ...] = ()
     bare: tuple[str, ...] = ()  # tried in order; the first whose groups are all there
-    skip: re.Pattern[str] = COMMON
+    skip: Skip = COMMON
     alternates: tuple[str, ...] = ()
     ends: Ends = Ends.TRACE
     needs: bool = False  # without its details it is no report at all

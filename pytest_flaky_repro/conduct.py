@@ -1,0 +1,237 @@
+"""Conducting campaigns: a check, a calibration, a comparison, a factorial design."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from pytest_flaky_repro.bench import Bench, subject_of
+from pytest_flaky_repro.campaign.calibration import (
+    CalibrationGoal,
+    calibration_teller,
+    calibration_verdict,
+)
+from pytest_flaky_repro.campaign.comparison import ComparisonGoal, ComparisonVerdict
+from pytest_flaky_repro.campaign.control import Control
+from pytest_flaky_repro.campaign.experiment import Experiment
+from pytest_flaky_repro.campaign.factorial import FactorsGoal
+from pytest_flaky_repro.campaign.loop import Budget, Campaign
+from pytest_flaky_repro.campaign.trials import Arm, Ending, Progress, TrialLoop
+from pytest_flaky_repro.campaign.verdict import Verdict
+from pytest_flaky_repro.machine.trial import Machine
+from pytest_flaky_repro.question import design_of, question_parameters, solved
+from pytest_flaky_repro.request import FactorLevel, KnownBad, Request, Surroundings
+from pytest_flaky_repro.settings import Settings
+from pytest_flaky_repro.stats import Design
+from pytest_flaky_repro.stats.calibration import CalibrationRule
+
+
+def check(
+    bench: Bench,
+    request: Request,
+    settings: Settings,
+    around: Surroundings,
+    known_bad: KnownBad | None = None,
+) -> Verdict:
+    """Runs one campaign to its verdict; ``known_bad`` gives its minimum rate and control."""
+    design, source = _question(settings, known_bad)
+    plan = solved(design)
+    with ExitStack() as stack:
+        experiment = bench.experiment(request, settings)
+        machine = stack.enter_context(bench.machine(experiment, settings, around))
+        parameters = question_parameters(plan) | _calibration_parameters(known_bad)
+        writer, history = bench.evidence(request, settings, experiment, parameters)
+        stack.callback(writer.close)
+        campaign = Campaign(
+            machine,
+            plan,
+            lambda seed: experiment.order(seed, request.rules.classes),
+            subject=subject_of(request, settings, experiment),
+            rules=request.rules,
+            budget=_budget(settings, machine, around.deadline),
+            writer=writer,
+            history=history,
+            min_rate_source=source,
+            control=_control(bench, stack, known_bad, settings, around),
+            observer=around.observer,
+            should_stop=around.should_stop,
+        )
+        verdict = campaign.run()
+    return replace(verdict, calibration=known_bad.calibration if known_bad is not None else None)
+
+
+def calibrate(
+    bench: Bench, request: Request, settings: Settings, around: Surroundings, crashes: int
+) -> Verdict:
+    """Runs a known-bad kernel until it has crashed ``crashes`` times.
+
+    The verdict's ``calibration`` is what was learned; None if it crashed too rarely.
+    """
+    rule = CalibrationRule(crashes, settings["calibrate_trials"])
+    goal = CalibrationGoal(rule)
+    with ExitStack() as stack:
+        experiment = bench.experiment(request, settings)
+        machine = stack.enter_context(bench.machine(experiment, settings, around))
+        parameters: dict[str, object] = {"calibration": vars(rule)}
+        writer, history = bench.evidence(request, settings, experiment, parameters)
+        stack.callback(writer.close)
+        arm = _arm("test", machine, experiment, request)
+        subject = subject_of(request, settings, experiment)
+        budget = replace(_budget(settings, machine, around.deadline), max_trials=None)
+        loop = TrialLoop(
+            [arm],
+            goal,
+            budget=budget,
+            writer=writer,
+            history=history,
+            on_trial=calibration_teller(goal, rule, subject, around.observer),
+            should_stop=around.should_stop,
+        )
+        ending = loop.run()
+    return calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
+
+
+def compare(
+    bench: Bench, a: Request, b: Request, settings: Settings, around: Surroundings
+) -> ComparisonVerdict:
+    """Interleaved trials of two experiments until a difference shows or a budget is spent."""
+    confidence = settings["confidence"]
+    goal = ComparisonGoal(confidence)
+    with ExitStack() as stack:
+        sides = [(side, bench.experiment(side, settings)) for side in (a, b)]
+        machines = [
+            stack.enter_context(bench.machine(experiment, settings, around))
+            for _, experiment in sides
+        ]
+        arms = [
+            _arm(name, machine, experiment, side)
+            for name, machine, (side, experiment) in zip("ab", machines, sides, strict=True)
+        ]
+        parameters: dict[str, object] = {"compared_with": sides[1][1].digest}
+        parameters["confidence"] = confidence
+        writer, history = bench.evidence(a, settings, sides[0][1], parameters)
+        stack.callback(writer.close)
+        loop = TrialLoop(
+            arms,
+            goal,
+            budget=_budget(settings, machines[0], around.deadline),
+            writer=writer,
+            history=history,
+            should_stop=around.should_stop,
+        )
+        ending = loop.run()
+    subjects = [subject_of(side, settings, experiment) for side, experiment in sides]
+    return goal.verdict(ending, subjects[0], subjects[1], writer.path)
+
+
+def factorial(
+    bench: Bench,
+    stack: ExitStack,
+    base: Request,
+    settings: Settings,
+    factors: Mapping[str, Sequence[FactorLevel]],
+    goal: FactorsGoal,
+    on_trial: Callable[[Progress], None],
+) -> Ending:
+    """Rounds over every combination of levels; ``goal`` holds the table at the end."""
+    arms, machines = [], []
+    for combination in itertools.product(*factors.values()):
+        request, how = _combined(base, settings, combination)
+        experiment = bench.experiment(request, how)
+        machine = stack.enter_context(bench.qemu(experiment, how))
+        machines.append((how["smp"], machine))
+        arms.append(
+            _arm("|".join(level.name for level in combination), machine, experiment, request)
+        )
+    parameters: dict[str, object] = {
+        "factors": {name: [level.name for level in levels] for name, levels in factors.items()},
+        "experiments": [arm.experiment for arm in arms],
+        "confidence": settings["confidence"],
+    }
+    writer, history = bench.evidence(base, settings, bench.experiment(base, settings), parameters)
+    stack.callback(writer.close)
+    largest = max(machines, key=lambda pair: pair[0])[1]
+    loop = TrialLoop(
+        arms,
+        goal,
+        budget=_budget(settings, largest, None),
+        writer=writer,
+        history=history,
+        on_trial=on_trial,
+        gate=largest,
+    )
+    return loop.run()
+
+
+def _question(settings: Settings, known_bad: KnownBad | None) -> tuple[Design, str]:
+    """The design, and where its minimum rate comes from."""
+    asked = design_of(settings)
+    if known_bad is None:
+        return asked, settings.source("min_rate")
+    design = known_bad.calibration.design(
+        asked.confidence_safe,
+        asked.confidence_crash,
+        noise=asked.noise,
+        reduction=settings["reduction"],
+    )
+    learned = known_bad.calibration
+    name = known_bad.request.kernel.name
+    return design, f"{name}: {learned.crashes} crashes in {learned.trials} trials"
+
+
+def _control(
+    bench: Bench,
+    stack: ExitStack,
+    known_bad: KnownBad | None,
+    settings: Settings,
+    around: Surroundings,
+) -> Control | None:
+    if known_bad is None or not settings["control_every"]:
+        return None
+    experiment = bench.experiment(known_bad.request, settings)
+    machine = stack.enter_context(bench.machine(experiment, settings, around))
+    arm = _arm("control", machine, experiment, known_bad.request)
+    return Control(arm, known_bad.calibration, settings["control_every"])
+
+
+def _calibration_parameters(known_bad: KnownBad | None) -> dict[str, object]:
+    if known_bad is None:
+        return {}
+    return {"calibrated_on": known_bad.kernel_sha256, "calibration": vars(known_bad.calibration)}
+
+
+def _combined(
+    base: Request, settings: Settings, levels: Sequence[FactorLevel]
+) -> tuple[Request, Settings]:
+    """The request and settings with all levels applied."""
+    values = dict(settings.values)
+    for level in levels:
+        base = replace(
+            base,
+            kernel=level.kernel or base.kernel,
+            environment=(*base.environment, *level.environment),
+        )
+        values["smp"] = level.smp or values["smp"]
+        values["append"] = values["append"] if level.append is None else level.append
+    return base, Settings(values, settings.sources)
+
+
+def _arm(name: str, machine: Machine, experiment: Experiment, request: Request) -> Arm:
+    return Arm(
+        name,
+        machine,
+        lambda seed: experiment.order(seed, request.rules.classes),
+        experiment.digest,
+        request.rules,
+    )
+
+
+def _budget(settings: Settings, machine: Machine, deadline: float | None) -> Budget:
+    return Budget(
+        jobs=settings["jobs"] or machine.at_once,
+        max_trials=settings["max_trials"],
+        seconds=settings["budget"],
+        deadline=deadline,
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flaky_repro.bench import cache_folder
+from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.errors import InfrastructureError
 from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.machine.spec import Emulator

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from pytest_flaky_repro.commands import own_words
 from pytest_flaky_repro.errors import ReproError
 
 COMMANDS = {
@@ -19,10 +22,12 @@ COMMANDS = {
 }
 
 BAD_INPUT = 2
+INTERRUPTED = 128 + signal.SIGINT  # as shells say it
+BROKEN_PIPE = 128 + signal.SIGPIPE  # no 0: that would be a verdict nobody read to its end
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; the exit status is its own, 2 for bad input."""
+    """Runs a command; the exit status is its own, 2 for bad input and for what failed."""
     words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(
         prog="flaky-repro", description="Probabilistic crash reproducers on real kernels."
@@ -36,10 +41,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         status: int = import_module(f"pytest_flaky_repro.commands.{options.command}").run(options)
+        sys.stdout.flush()
     except ReproError as error:
-        print(f"flaky-repro {options.command}: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return _failed(options, own_words(str(error), options))
     except BrokenPipeError:  # somebody closed our output, as head(1) does
-        sys.stderr.close()
-        return 0
+        _drop_output()
+        return BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return _failed(options, f"{name}{error.strerror}")
+    except KeyboardInterrupt:
+        hint = "; go on with --resume" if "resume" in vars(options) else ""
+        _failed(options, f"interrupted{hint}")
+        return INTERRUPTED
     return status
+
+
+def _failed(options: argparse.Namespace, text: str) -> int:
+    print(f"flaky-repro {options.command}: {text}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _drop_output() -> None:
+    """Lets nothing be written any more: Python would try again at its exit, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

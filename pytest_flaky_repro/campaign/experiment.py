@@ -12,7 +12,7 @@ from pytest_flaky_repro.crash import CrashClass
 from pytest_flaky_repro.guest.image import GuestImage, build_image
 from pytest_flaky_repro.guest.reproducer import Payload
 from pytest_flaky_repro.machine.argv import kernel_command_line
-from pytest_flaky_repro.machine.guest import Command
+from pytest_flaky_repro.machine.conversation import Command
 from pytest_flaky_repro.machine.kernel_image import KernelImage
 from pytest_flaky_repro.machine.spec import Accel, GuestSpec, MemoryFile
 from pytest_flaky_repro.machine.trial import TrialOrder

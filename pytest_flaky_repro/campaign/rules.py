@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_flaky_repro import crash
 from pytest_flaky_repro.crash import CrashClass, Ending, Phase, Reading, Signature, Vanished
 from pytest_flaky_repro.evidence import Trial
-from pytest_flaky_repro.machine.guest import Ended, Gone
+from pytest_flaky_repro.machine.conversation import Ended, Gone
 from pytest_flaky_repro.machine.trial import TrialFacts
 from pytest_flaky_repro.outcomes import Outcome, Vote
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +16,7 @@ from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.report.sentences import printable
 
+TIMED_OUT = "124"  # as timeout(1) says it
 CRASHED = 1  # exit status, as grep's: found
 
 
@@ -47,32 +48,102 @@ def run(options: argparse.Namespace) -> int:
 def classify(
     case: Mapping[str, Any], log: bytes, classes: frozenset[crash.CrashClass] | None
 ) -> dict[str, Any]:
-    """What a log shows; ``exit_status`` of the case, where it has one, is taken into account."""
-    status = case.get("exit_status")
-    ending = crash.Ending(
-        phase=crash.Phase.END if status is not None else crash.Phase.RUN,
-        exit_code=status if status is not None and status >= 0 else None,
-        signal=-status if status is not None and status < 0 else None,
-        timed_out=status is None,
-        console=log,
-    )
-    reading = crash.judge(ending, classes)
+    """What a log shows, and what the trial came to where the case tells how it ended.
+
+    ``exit_status``: the log is the output of a program that ended so (negative: by that signal).
+    ``ready_marker``: the log is a whole boot; the trial begins at that text. ``exit_marker``: a
+    text in which ``n`` stands for the exit status. ``qemu_rc``: how QEMU ended (0: the guest
+    reset; 124: it was stopped when its time was over). Without these a log is just read.
+    """
+    if "exit_status" in case or "ready_marker" in case:
+        reading = crash.judge(_ending(case, log), classes)
+        outcome = _outcome(reading)
+        crashed = outcome in ("crash", "user_crash")
+        return _answer(
+            case, crashed=crashed, title=reading.title, reports=reading.reports, outcome=outcome
+        )
+    reports = crash.read_console(log, classes=classes)
+    first = crash.primary(reports) if reports else None
+    if first is None:
+        return _answer(case, crashed=False, title="", reports=(), outcome=None)
+    whose = "crash" if first.kind.kernel else "user_crash"
+    return _answer(case, crashed=True, title=first.title, reports=reports, outcome=whose)
+
+
+def _answer(
+    case: Mapping[str, Any],
+    *,
+    crashed: bool,
+    title: str,
+    reports: tuple[crash.Report, ...],
+    outcome: str | None,
+) -> dict[str, Any]:
+    first = crash.primary(reports) if reports else None
     return {
         "case": case.get("case"),
-        "crashed": reading.outcome is Outcome.CRASHED,
-        "title": reading.title if reading.outcome is Outcome.CRASHED else "",
-        "alternates": sorted(reading.alternates),
-        "kind": reading.kind.value if reading.kind is not None else None,
-        "corrupted": any(report.corrupted for report in reading.reports),
+        "crashed": crashed,
+        "title": title if crashed else "",
+        "outcome": outcome,
+        "alternates": sorted(first.alternates) if first is not None else [],
+        "kind": first.kind.value if first is not None else None,
+        "corrupted": any(report.corrupted for report in reports),
         "reports": [
             {"title": r.title, "kind": r.kind.value, "start": r.start, "end": r.end}
-            for r in reading.reports
+            for r in reports
         ],
     }
 
 
+def _ending(case: Mapping[str, Any], log: bytes) -> crash.Ending:
+    status = case.get("exit_status")
+    ready = case.get("ready_marker")
+    if ready is None:
+        return crash.Ending(
+            phase=crash.Phase.END,
+            exit_code=status if status is not None and status >= 0 else None,
+            signal=-status if status is not None and status < 0 else None,
+            output=log,
+        )
+    began = log.find(ready.encode())
+    if began < 0:
+        return crash.Ending(phase=crash.Phase.BOOT, console=log)
+    ends = _exit_statuses(case.get("exit_marker"), log)
+    if ends:
+        number, stop = ends[-1]
+        output = log[began:stop]
+        return crash.Ending(crash.Phase.END, exit_code=number, console=log, output=output)
+    was_reset = str(case.get("qemu_rc")) == "0"
+    return crash.Ending(
+        crash.Phase.RUN,
+        console=log,
+        timed_out=str(case.get("qemu_rc")) == TIMED_OUT,
+        vanished=crash.Vanished.QEMU_EXITED if was_reset else crash.Vanished.NONE,
+    )
+
+
+def _exit_statuses(marker: str | None, log: bytes) -> list[tuple[int, int]]:
+    """Each exit status in the log and where its text ends; the last ``n`` is the number."""
+    if not marker or "n" not in marker:
+        return []
+    before, _, after = marker.rpartition("n")
+    pattern = re.escape(before.encode()) + rb"(\d{1,3})" + re.escape(after.encode())
+    return [(int(match[1]), match.end()) for match in re.finditer(pattern, log)]
+
+
+def _outcome(reading: crash.Reading) -> str:
+    """In the words of a labelled corpus: whose crash it was, or why there is none."""
+    if reading.outcome is Outcome.CRASHED and reading.kind is not None:
+        if reading.kind is crash.CrashClass.EXIT:
+            return "repro_nonzero"
+        if reading.kind is crash.CrashClass.KILLED:
+            return "repro_signal"
+        return "crash" if reading.kind.kernel else "user_crash"
+    return {Outcome.SURVIVED: "survived", Outcome.HUNG: "hung"}.get(reading.outcome, "infra")
+
+
 def _line(answer: Mapping[str, Any]) -> str:
-    return f"{answer['case']}: {printable(answer['title']) if answer['crashed'] else 'no crash'}"
+    case = printable(str(answer["case"]))
+    return f"{case}: {printable(answer['title']) if answer['crashed'] else 'no crash'}"
 
 
 def _read(name: str) -> bytes:
@@ -89,9 +160,24 @@ def _cases(data: bytes, name: str) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
             case = json.loads(line)
             text = case.get("log")
-            log = text.encode() if text is not None else base64.b64decode(case["log_b64"])
-        except (ValueError, KeyError, AttributeError, binascii.Error) as error:
+            log = text.encode() if text is not None else _from_base64(case["log_b64"])
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise UsageError(
                 f"{name}:{number}: expected an object with log (text) or log_b64: {error!r}"
             ) from error
+        status = case.get("exit_status")
+        if status is not None and type(status) is not int:
+            raise UsageError(
+                f"{name}:{number}: expected exit_status to be a whole number "
+                f"(-9 for signal 9) or null, saw {status!r}"
+            )
+        for marker in ("ready_marker", "exit_marker"):
+            if not isinstance(case.get(marker, ""), str):
+                raise UsageError(
+                    f"{name}:{number}: expected {marker} to be text, saw {case[marker]!r}"
+                )
         yield case, log
+
+
+def _from_base64(text: str) -> bytes:
+    return base64.b64decode("".join(text.split()), validate=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.campaign.combination import Combined, combine, read_jobs
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.report.sentences import confidence, percent, printable, upwards
 from pytest_flaky_repro.stats.agreement import Agreed
@@ -32,7 +33,14 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     family = FamilyRule(options.family)
-    verdicts = combine(read_jobs(options.folders), family)
+    jobs = read_jobs(options.folders)
+    if not jobs:
+        names = ", ".join(str(folder) for folder in options.folders)
+        raise UsageError(
+            f"no job's evidence in {names}: there is no whole plan line, or only calibrations, "
+            "comparisons and factors. Give folders that tests with repro.check() left"
+        )
+    verdicts = combine(jobs, family)
     if options.json:
         print(json.dumps([_record(verdict) for verdict in verdicts], indent=1))
     else:
@@ -82,8 +90,9 @@ def _lines(verdict: Combined) -> list[str]:
         )
     elif tally.trials_low:
         lines.append(
-            f"    rate between {percent(verdict.rate_lower)} and {upwards(verdict.rate_upper)}, "
-            f"each bound at {confidence(design.confidence_safe)}, whenever the jobs stopped"
+            f"    rate at least {percent(verdict.rate_lower)} at "
+            f"{confidence(design.confidence_crash)}, at most {upwards(verdict.rate_upper)} at "
+            f"{confidence(design.confidence_safe)}, whenever the jobs stopped"
         )
     if verdict.conclusion is Conclusion.INCONCLUSIVE and verdict.still_needed is not None:
         lines.append(f"    {verdict.still_needed} more surviving trials would make it safe")

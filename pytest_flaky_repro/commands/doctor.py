@@ -7,25 +7,28 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pytest_flaky_repro import settings
 from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, assemble
+from pytest_flaky_repro.commands import own_words
 from pytest_flaky_repro.commands.fetch import fetch_kernel
-from pytest_flaky_repro.errors import ReproError
+from pytest_flaky_repro.errors import ReproError, UsageError
 from pytest_flaky_repro.guest.compression import contents
 from pytest_flaky_repro.guest.reproducer import Payload
 from pytest_flaky_repro.guest.shell import find_busybox
 from pytest_flaky_repro.machine.accel import choose_accel, probe_loop
+from pytest_flaky_repro.machine.conversation import GuestGone
 from pytest_flaky_repro.machine.diagnosis import boot_failure, ready_fault
 from pytest_flaky_repro.machine.emulator import find_emulator
-from pytest_flaky_repro.machine.guest import GuestGone
 from pytest_flaky_repro.machine.kernel_image import read_kernel
 from pytest_flaky_repro.machine.process import cpu_seconds
 from pytest_flaky_repro.machine.qemu import QemuMachine
 from pytest_flaky_repro.machine.slots import Slots
 from pytest_flaky_repro.machine.stop import StopSignal
+from pytest_flaky_repro.report.sentences import printable
 
 GOOD, NOTE, BLOCKS = "good", "note", "blocks"
 
@@ -42,11 +45,14 @@ class Finding:
 def add(parser: argparse.ArgumentParser) -> None:
     argument = parser.add_argument
     argument("--kernel", type=Path, metavar="PATH", help="a kernel to look at")
-    argument("--initrd", type=Path, action="append", default=[], metavar="PATH")
+    argument(
+        "--initrd", type=Path, action="append", default=[], metavar="PATH",
+        help="an archive to lay over the initramfs; repeatable",
+    )  # fmt: skip
     argument("--qemu", metavar="PATH", help="the QEMU to use")
-    argument("--smp", type=int, default=1, metavar="N", help="CPUs that the guest must show")
-    argument("--memory", type=int, default=256, metavar="MIB")
-    argument("--append", default="", metavar="ARGS")
+    argument("--smp", type=_count, default=1, metavar="N", help="CPUs that the guest must show")
+    argument("--memory", type=_count, default=256, metavar="MIB", help="memory of the guest")
+    argument("--append", default="", metavar="ARGS", help="words for the kernel's command line")
     argument("--accel", choices=("auto", "kvm", "tcg"), default="auto")
     argument("--boot", action="store_true", help="boot the kernel once and say how long it took")
     argument(
@@ -55,18 +61,30 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="download Debian's cloud kernel (no root needed), print its path, and do nothing else",
     )
     argument("--json", action="store_true", help="for machines")
+    parser.epilog = "exit status: 0 nothing blocks, 1 something does, 2 bad input"
+
+
+def _count(text: str) -> int:
+    try:
+        return settings.count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
 
 
 def run(options: argparse.Namespace) -> int:
     if options.fetch_kernel:
         print(fetch_kernel(cache_folder()))
         return 0
-    findings = list(examine(options))
+    if options.boot and options.kernel is None:
+        raise UsageError("--boot needs a kernel to boot: --kernel PATH")
+    findings = [
+        replace(finding, text=own_words(finding.text, options)) for finding in examine(options)
+    ]
     if options.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            print(f"{finding.state:7} {finding.subject}: {finding.text}")
+            print(f"{finding.state:7} {finding.subject}: {printable(finding.text)}")
     return 1 if any(finding.state == BLOCKS for finding in findings) else 0
 
 
@@ -109,8 +127,9 @@ def _accel(options: argparse.Namespace) -> Finding:
     problem = probe_loop().problem
     if problem is None:
         return Finding("kvm", GOOD, "guest code runs under /dev/kvm")
-    state = BLOCKS if options.accel == "kvm" else NOTE
-    return Finding("kvm", state, f"{problem}; TCG (emulation) is used, which is slower")
+    if options.accel == "kvm":
+        return Finding("kvm", BLOCKS, f"{problem}; --accel auto or tcg works, and is slower")
+    return Finding("kvm", NOTE, f"{problem}; TCG (emulation) is used, which is slower")
 
 
 def _compiler() -> tuple[str, str]:

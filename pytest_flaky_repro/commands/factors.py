@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pytest_flaky_repro import conduct
+from pytest_flaky_repro import conduct, crash
 from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.bench import Bench
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.trials import Progress
-from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.kernels import parse_kernels
+from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.report.sentences import confidence, percent, printable
 from pytest_flaky_repro.request import FactorLevel, Request, build_rules
 from pytest_flaky_repro.settings import Settings, Sources, resolve
@@ -47,9 +49,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     settings = _settings(options)
     factors = _factors(options)
-    rounds = options_of.count(options.rounds) if options.rounds.isdecimal() else 0
-    if not rounds:
-        raise UsageError(f"--rounds {options.rounds}: expected a whole number from 1 up")
+    rounds = _rounds(options.rounds)
+    expected = crash.Signature.parse(options.crash, "--crash") if options.crash else None
     goal = FactorsGoal(
         {name: [level.name for level in levels] for name, levels in factors.items()},
         settings["confidence"],
@@ -60,14 +61,27 @@ def run(options: argparse.Namespace) -> int:
         item=f"factors of {options.reproducer}",
         kernel=next(iter(parse_kernels(options.kernel, Path.cwd()).values())),
         reproducer=Path.cwd() / options.reproducer,
-        rules=build_rules(settings, options.crash, (0,)),
+        rules=build_rules(settings, expected, (0,)),
     )
     with ExitStack() as stack:
         ending = conduct.factorial(bench, stack, base, settings, factors, goal, _tell)
-    print(file=sys.stderr)
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    if ending.conclusion is Conclusion.INFRASTRUCTURE or not goal.spent():
+        raise InfrastructureError(
+            f"nothing was learned: {printable(ending.why)}; {goal.spent()} trials came to an end. "
+            "'flaky-repro doctor --boot' with this kernel says what is missing"
+        )
     report = _report(goal, settings, ending.why)
     print(json.dumps(report, indent=1) if options.json else "\n".join(_lines(report)))
     return 0
+
+
+def _rounds(text: str) -> int:
+    try:
+        return options_of.count(text)
+    except ValueError as error:
+        raise UsageError(f"--rounds {text}: expected {error}") from None
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -87,24 +101,50 @@ def _factors(options: argparse.Namespace) -> dict[str, list[FactorLevel]]:
     if len(kernels) > 1:
         factors["kernel"] = [FactorLevel(name, kernel=k) for name, k in kernels.items()]
     if options.smp:
-        numbers = options.smp.split(",")
-        if not all(number.isdecimal() and int(number) for number in numbers):
-            raise UsageError(f"--smp {options.smp}: expected numbers of CPUs, such as 1,2")
-        factors["smp"] = [FactorLevel(number, smp=int(number)) for number in numbers]
+        factors["smp"] = _smp_levels(options.smp)
     for text in options.env:
-        name, equals, values = text.partition("=")
-        if not (name and equals and values):
-            raise UsageError(f"--env {text}: expected NAME=A,B")
-        levels = [FactorLevel(v, environment=(f"{name}={v}",)) for v in values.split(",")]
+        name, levels = _env_levels(text)
+        if name in factors or (name == "append" and options.append):
+            raise UsageError(
+                f"--env {text}: there is another factor called {name}; name all its values at once"
+            )
         factors[name] = levels
     if options.append:
-        plain = FactorLevel("(plain)")
-        factors["append"] = [plain, *(FactorLevel(words, append=words) for words in options.append)]
+        factors["append"] = _append_levels(options.append)
     if not factors:
         raise UsageError(
             "nothing to compare: give two kernels, or --smp 1,2, --env NAME=A,B, --append ARGS"
         )
     return factors
+
+
+def _smp_levels(text: str) -> list[FactorLevel]:
+    try:
+        numbers = [options_of.count(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--smp {text}: expected numbers of CPUs, such as 1,2") from None
+    return _different(f"--smp {text}", [FactorLevel(str(n), smp=n) for n in numbers])
+
+
+def _env_levels(text: str) -> tuple[str, list[FactorLevel]]:
+    name, equals, values = text.partition("=")
+    if not (name and equals and values):
+        raise UsageError(f"--env {text}: expected NAME=A,B")
+    levels = [FactorLevel(v, environment=(f"{name}={v}",)) for v in values.split(",")]
+    return name, _different(f"--env {text}", levels)
+
+
+def _append_levels(texts: Sequence[str]) -> list[FactorLevel]:
+    if not all(words.strip() for words in texts):
+        raise UsageError("--append '': expected words to add to the plain command line")
+    levels = [FactorLevel("(plain)"), *(FactorLevel(words, append=words) for words in texts)]
+    return _different("--append", levels)
+
+
+def _different(option: str, levels: list[FactorLevel]) -> list[FactorLevel]:
+    if len({level.name for level in levels}) < max(2, len(levels)):
+        raise UsageError(f"{option}: expected two or more values to compare, each another")
+    return levels
 
 
 def _tell(progress: Progress) -> None:

@@ -25,7 +25,7 @@ _PACKAGE = re.compile(
 
 def fetch_kernel(cache: Path) -> Path:
     """The path of the kernel's bzImage; it is downloaded only once."""
-    kept = cache / "debian-kernel"
+    kept = cache.absolute() / "debian-kernel"
     found = sorted(kept.glob("vmlinuz-*"))
     if found:
         return found[-1]
@@ -35,7 +35,12 @@ def fetch_kernel(cache: Path) -> Path:
                 f"--fetch-kernel needs {program}, which only Debian and its descendants have. "
                 "Use a bzImage of your own: --kernel PATH"
             )
-    kept.mkdir(parents=True, exist_ok=True)
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{kept} cannot be made: {error.strerror}. Name another folder: PYTEST_REPRO_CACHE=DIR"
+        ) from error
     with tempfile.TemporaryDirectory(dir=kept) as folder:
         package = _download(Path(folder))
         return _unpack(package, kept)
@@ -76,15 +81,30 @@ def _unpack(package: Path, kept: Path) -> Path:
         ["dpkg-deb", "--fsys-tarfile", str(package)], stdout=subprocess.PIPE
     ) as unpacker:
         assert unpacker.stdout is not None
-        with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
-            for member in archive:
-                if Path(member.name).name.startswith("vmlinuz-"):
-                    content = archive.extractfile(member)
-                    assert content is not None
-                    path = _keep(kept / Path(member.name).name, content.read())
-                    unpacker.stdout.read()
-                    return path
-    raise InfrastructureError(f"{package.name} holds no vmlinuz")
+        try:
+            with tarfile.open(fileobj=unpacker.stdout, mode="r|") as archive:
+                image = _image_in(archive)
+        except tarfile.TarError as error:
+            raise InfrastructureError(f"{package.name} cannot be unpacked: {error}") from error
+        finally:
+            unpacker.stdout.read()
+    if unpacker.returncode:
+        raise InfrastructureError(
+            f"{package.name} cannot be unpacked: dpkg-deb ended with {unpacker.returncode}"
+        )
+    if image is None:
+        raise InfrastructureError(f"{package.name} holds no vmlinuz")
+    return _keep(kept / image[0], image[1])
+
+
+def _image_in(archive: tarfile.TarFile) -> tuple[str, bytes] | None:
+    for member in archive:
+        name = Path(member.name).name
+        if name.startswith("vmlinuz-"):
+            content = archive.extractfile(member)
+            assert content is not None
+            return name, content.read()
+    return None
 
 
 def _keep(path: Path, content: bytes) -> Path:

@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> int:
         if sys.stdout.isatty():
             raise UsageError("an archive does not go to a terminal: name a file with -o FILE")
         sys.stdout.buffer.write(archive)
+        sys.stdout.buffer.flush()
         return 0
     try:
         options.output.write_bytes(archive)

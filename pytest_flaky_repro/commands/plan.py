@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_flaky_repro import settings
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.report.sentences import confidence, percent
+from pytest_flaky_repro.report.sentences import confidence, percent, upwards
 from pytest_flaky_repro.stats import Design, plan_for
 from pytest_flaky_repro.stats.budget import largest_confidence, smallest_min_rate
 
@@ -36,13 +36,8 @@ def run(options: argparse.Namespace) -> int:
 
 def foretell(options: argparse.Namespace) -> dict[str, Any]:
     """All numbers of the plan; times in seconds, rates per trial."""
-    sure = _value(options, "confidence", settings.confidence)
-    design = Design(
-        min_rate=_value(options, "min_rate", settings.rate),
-        noise=_value(options, "noise", settings.noise_rate),
-        confidence_safe=sure,
-        confidence_crash=sure,
-    )
+    design = _design(options)
+    sure = design.confidence_safe
     per_trial = _value(options, "boot_seconds", settings.seconds)
     per_trial += _value(options, "trial_time", settings.seconds)
     jobs = _value(options, "jobs", settings.count)
@@ -65,6 +60,16 @@ def foretell(options: argparse.Namespace) -> dict[str, Any]:
         "rates": rows,
         "budget_buys": _buys(design, budget) if budget is not None else None,
     }
+
+
+def _design(options: argparse.Namespace) -> Design:
+    sure = _value(options, "confidence", settings.confidence)
+    rate = _value(options, "min_rate", settings.rate)
+    noise = _value(options, "noise", settings.noise_rate)
+    try:
+        return Design(rate, noise, sure, sure)
+    except UsageError as error:
+        raise UsageError(f"--confidence, --min-rate, --noise: {error}") from error
 
 
 def _buys(design: Design, budget: int) -> dict[str, Any]:
@@ -133,14 +138,21 @@ def _budget_lines(report: dict[str, Any]) -> list[str]:
     if buys["min_rate"] is not None:
         lines.append(
             f"    at confidence {confidence(report['confidence'])}, a minimum rate of "
-            f"{percent(buys['min_rate'])}"
+            f"{upwards(buys['min_rate'])}"
         )
     if buys["confidence"] is not None:
         lines.append(
             f"    at a minimum rate of {percent(report['min_rate'])}, a confidence of "
-            f"{100 * buys['confidence']:.4g}%"
+            f"{confidence(_downwards(buys['confidence']))}"
         )
     return lines if lines[2:] else [*lines, "    no answer: it is too small"]
+
+
+def _downwards(sure: float) -> float:
+    """A confidence with few digits that is never above the one bought."""
+    digits: int = 1 - math.floor(math.log10(1 - sure))  # two that count, of the error
+    scale = 10.0**digits
+    return math.floor(sure * scale) / scale
 
 
 def _chance(value: float) -> str:

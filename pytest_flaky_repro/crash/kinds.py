@@ -103,7 +103,7 @@ _SANITIZERS = frozenset(
 )
 # A segfault line names any process of the guest, a reproducer's children included, which may
 # well die on purpose; the exit status of the reproducer speaks for itself. And drivers greet with
-# "WARNING: ..." on healthy boots (about 200 such strings in Linux 6.1).
+# "WARNING: ..." on healthy boots (some 160 such strings in Linux 6.1).
 DEFAULT_CLASSES = frozenset(CrashClass) - {CrashClass.SEGFAULT_LINE, CrashClass.WARNING_TEXT}
 
 

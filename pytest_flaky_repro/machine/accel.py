@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.machine.guest import Guest, GuestGone
+from pytest_flaky_repro.machine.conversation import GuestGone
+from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.spec import Accel, Deadlines, Emulator, GuestSpec
 from pytest_flaky_repro.machine.stop import StopSignal
 

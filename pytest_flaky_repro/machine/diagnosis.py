@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from pytest_flaky_repro.machine.guest import Gone, GuestGone, Ready
+from pytest_flaky_repro.machine.conversation import Gone, GuestGone, Ready
 
 # What the kernel prints (init/main.c, init/do_mounts.c, init/initramfs.c) and what it means.
 _BOOT_MESSAGES: tuple[tuple[re.Pattern[bytes], str], ...] = (

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pytest_flaky_repro.crash import Phase
-from pytest_flaky_repro.machine.guest import End, Ended, Gone
+from pytest_flaky_repro.machine.conversation import End, Ended, Gone
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal

@@ -5,118 +5,32 @@ All of a guest's life happens in the thread that created it.
 
 from __future__ import annotations
 
-import enum
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 from pytest_flaky_repro.crash import Collector
-from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.guest import protocol
 from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind
 from pytest_flaky_repro.machine import process, qmp
 from pytest_flaky_repro.machine.argv import Wires, qemu_argv
 from pytest_flaky_repro.machine.clock import PhaseClock
 from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
+from pytest_flaky_repro.machine.conversation import (
+    NEVER,
+    Command,
+    End,
+    Ended,
+    Gone,
+    GuestGone,
+    Ready,
+)
 from pytest_flaky_repro.machine.spec import Deadlines, Emulator, GuestSpec
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.streams import Role, Streams
 
-NEVER = float("inf")
 READY_REPEATS = 2
-WORDS_MAX, WORDS_BYTES = 510, 8000  # what agent.c has room for
 _OF_A_RUN = (Kind.START, Kind.OUT, Kind.END)
-
-
-class Gone(enum.Enum):
-    """Why a guest can no longer be talked to."""
-
-    EXITED = "exited"  # QEMU exited with status 0: the guest was reset
-    FAILED = "failed"  # QEMU exited with an error of its own
-    KILLED = "killed"  # something killed QEMU
-    STALLED = "stalled"  # no progress within the limits of its phase
-    REPORTED = "reported"  # the kernel reported a crash, and the report is complete
-    STOPPED = "stopped"  # we were asked to stop
-    UNTRUSTED = "untrusted"  # it sent frames that are not its agent's: nothing it says can count
-
-
-class GuestGone(Exception):
-    """The guest ended before it said what was waited for."""
-
-    def __init__(self, reason: Gone, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-@dataclass(frozen=True)
-class Ready:
-    """What the agent says of its guest. ``messages_seen``: printk reaches our console."""
-
-    cpus: int
-    memory: int
-    release: str
-    port: str
-    has_kmsg: bool
-    messages_seen: bool
-
-
-@dataclass(frozen=True)
-class Command:
-    """What to run in the guest; ``time_s`` is its trial time in seconds, NEVER for no limit."""
-
-    argv: Sequence[str]
-    time_s: float = NEVER
-    env: Sequence[str] = ()
-    entropy: bytes = b""
-
-    def __post_init__(self) -> None:
-        for what, words in (("command line", self.argv), ("environment", self.env)):
-            size = len("\0".join(words).encode())
-            if size > WORDS_BYTES or len(words) > WORDS_MAX:
-                msg = (
-                    f"a guest takes at most {WORDS_MAX} words and {WORDS_BYTES} bytes of {what}, "
-                    f"got {len(words)} and {size}. Put what is long into a file."
-                )
-                raise UsageError(msg)
-
-
-class Ended(enum.Enum):
-    """How a command ended."""
-
-    EXIT = "exit"
-    SIGNAL = "signal"
-    TIME = "time"  # its time was over; it was still running
-    EXEC = "exec"  # it could not be started
-
-
-@dataclass(frozen=True)
-class End:
-    """An intact END frame: ``code`` is a status, signal or errno; ``seconds`` by its own clock."""
-
-    how: Ended
-    code: int
-    seconds: float
-    stuck: bool
-    output: bytes
-
-
-class GuestLike(Protocol):
-    """What a trial needs of a guest; the fake machine is the other one."""
-
-    console: ConsoleLog
-
-    def boot(self) -> Ready: ...
-    def run(
-        self, command: Command, collector: Collector | None, started: Callable[[], None]
-    ) -> End: ...
-    def leave(self) -> None: ...
-    def kill(self) -> None: ...
-    def trial_console(self) -> bytes | None: ...
-    @property
-    def exit_detail(self) -> str: ...
 
 
 class Guest:
@@ -214,7 +128,11 @@ class Guest:
             self._pump(clock)
 
     def leave(self) -> None:
-        """Asks the guest to reboot, which ends QEMU, and reads its console to the end."""
+        """Asks the guest to reboot, which ends QEMU, and reads its console to the end.
+
+        GuestGone when that shows frames that are not the agent's: a console is read at its own
+        pace, so they may well be older than the END that was believed.
+        """
         self._say(Kind.QUIT, "quit", {})
         clock = self._clock(self._limits.leave_cpu_s)
         while self._streams.returncode() is None and not clock.expired():
@@ -222,6 +140,8 @@ class Guest:
                 break
             self._pump(clock)
         self.kill()
+        if self._untrusted is not None:
+            raise GuestGone(Gone.UNTRUSTED, self._untrusted)
 
     def kill(self) -> None:
         """Ends QEMU now. What it had still said is read first; calling it again does nothing."""

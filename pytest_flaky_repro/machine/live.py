@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_flaky_repro.errors import InfrastructureError
+from pytest_flaky_repro.machine.conversation import NEVER, Command, End, Ended, GuestGone, Ready
 from pytest_flaky_repro.machine.diagnosis import boot_failure, exec_failure, ready_fault
-from pytest_flaky_repro.machine.guest import NEVER, Command, End, Ended, Guest, GuestGone, Ready
+from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.qemu import QemuMachine
 from pytest_flaky_repro.machine.stop import StopSignal
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pytest_flaky_repro.crash import Collector, CrashClass, Phase
+from pytest_flaky_repro.machine.conversation import Command, End, Ended, Gone, GuestGone, GuestLike
 from pytest_flaky_repro.machine.diagnosis import (
     NO_FUTEX,
     NO_FUTEX_DETAIL,
@@ -18,7 +19,6 @@ from pytest_flaky_repro.machine.diagnosis import (
     exec_failure,
     ready_fault,
 )
-from pytest_flaky_repro.machine.guest import Command, End, Ended, Gone, GuestGone, GuestLike
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal

@@ -14,8 +14,8 @@ from pytest_flaky_repro.campaign.loop import Budget, Campaign, Observer
 from pytest_flaky_repro.campaign.rules import Rules
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict
 from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord, load_history
+from pytest_flaky_repro.machine.conversation import Command
 from pytest_flaky_repro.machine.fake import Behaviour, FakeMachine
-from pytest_flaky_repro.machine.guest import Command
 from pytest_flaky_repro.machine.trial import Machine, TrialOrder
 from pytest_flaky_repro.stats import Design, plan_for
 

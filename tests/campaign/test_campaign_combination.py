@@ -125,7 +125,7 @@ def test_a_resumed_run_without_its_beginning_is_refused(matrix: Matrix) -> None:
     first = matrix.job("a", "ssssss")
     matrix.job("a", "sssss", continues=(first,), first=6)
     (matrix.folder / "a" / first).unlink()
-    with pytest.raises(UsageError, match="continues .* which is not there"):
+    with pytest.raises(UsageError, match=r"continues .* which is not there"):
         read_jobs([matrix.folder])
 
 

@@ -142,6 +142,14 @@ def qemus(marker: str) -> list[int]:
     return found
 
 
+def left_over(marker: str, patience_s: float = 10.0) -> list[int]:
+    """The QEMUs that are still there some seconds later: a killed process takes a while to go."""
+    until = time.monotonic() + patience_s
+    while qemus(marker) and time.monotonic() < until:
+        time.sleep(0.05)
+    return qemus(marker)
+
+
 def verdicts(text: str) -> list[str]:
     """The verdict words of the summary section, without their counts."""
     section = text.partition("= flaky repro =")[2].partition("\n=====")[0]
@@ -153,6 +161,7 @@ class Tools:
     """What the tests need of this file: test modules cannot import it."""
 
     qemus: Callable[[str], list[int]] = qemus
+    left_over: Callable[[str], list[int]] = left_over
     verdicts: Callable[[str], list[str]] = verdicts
     never: str = NEVER
     sleeper: str = SLEEPER

@@ -50,7 +50,7 @@ def goes_on(
     assert f"SAFE (0/{NEEDED}," in text
     after = [r for r in project.records("trial") if r["outcome"] == "survived"]
     assert len(after) == NEEDED
-    assert tools.qemus(marker) == []
+    assert tools.left_over(marker) == []
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_an_interrupted_run_leaves_no_qemu_and_loses_no_trial(
     text = run.wait()
     assert run.process.returncode != 0, text
     assert not re.search(r"\bSAFE \(", text), text
-    assert tools.qemus(marker) == []
+    assert tools.left_over(marker) == []
     goes_on(project, tools, marker, before, *arguments)
 
 
@@ -106,7 +106,7 @@ def test_the_first_failure_stops_a_long_campaign_on_another_worker(
     assert run.process.returncode != 0
     assert "stopping after 1 failures" in text
     assert not re.search(r"\bSAFE \(", text)
-    assert tools.qemus(marker) == []
+    assert tools.left_over(marker) == []
 
 
 def test_a_timeout_leaves_an_inconclusive_verdict_with_its_evidence(

@@ -10,7 +10,8 @@ import pytest
 
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.machine.accel import choose_accel, describe_quickly, probe_loop
-from pytest_flaky_repro.machine.guest import Guest, GuestGone
+from pytest_flaky_repro.machine.conversation import GuestGone
+from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.spec import Accel, Deadlines
 from pytest_flaky_repro.machine.stop import StopSignal
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.machine.guest import Command, Ended, Gone, Guest, GuestGone
+from pytest_flaky_repro.machine.conversation import Command, Ended, Gone, GuestGone
+from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.spec import Accel, Deadlines, Emulator, GuestSpec, MemoryFile
 from pytest_flaky_repro.machine.stop import StopSignal
 

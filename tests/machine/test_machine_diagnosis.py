@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from pytest_flaky_repro.machine import qmp
+from pytest_flaky_repro.machine.conversation import Gone, GuestGone, Ready
 from pytest_flaky_repro.machine.diagnosis import boot_failure, exec_failure, ready_fault
-from pytest_flaky_repro.machine.guest import Gone, GuestGone, Ready
 
 STALLED = GuestGone(Gone.STALLED, "no progress in phase boot")
 FIT = Ready(cpus=1, memory=1 << 28, release="6.1", port="ttyS1", has_kmsg=True, messages_seen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_flaky_repro.crash import Phase
-from pytest_flaky_repro.machine.guest import Ended, Gone
+from pytest_flaky_repro.machine.conversation import Ended, Gone
 from pytest_flaky_repro.machine.trial import Fault
 from pytest_flaky_repro.outcomes import Outcome
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_flaky_repro.crash import Phase
-from pytest_flaky_repro.machine.guest import Ended, Gone, Guest
+from pytest_flaky_repro.machine.conversation import Ended, Gone
+from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.spec import Deadlines
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.outcomes import Outcome

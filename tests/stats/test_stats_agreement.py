@@ -83,7 +83,8 @@ def test_pooling_loses_and_invents_nothing(logs: dict[str, list[Vote]]) -> None:
 
 def test_pooling_goes_round_by_ticket_then_name() -> None:
     crash, alive = Vote.CRASH, Vote.SURVIVAL
-    assert pool({"b": [crash], "a": [alive, crash]}) == [alive, crash, crash]
+    logs = {"b": [crash, crash], "a": [alive, alive, alive]}
+    assert pool(logs) == [alive, crash, alive, crash, alive]
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.3])
@@ -106,3 +107,8 @@ def test_jobs_that_each_stopped_on_their_own_are_pooled_within_the_errors(rate: 
 def test_halves_of_a_log() -> None:
     log = [Vote.CRASH] * 3 + [Vote.SURVIVAL] * 4
     assert halves(log) == {"first half": tally(3, 3), "second half": tally(4, 0)}
+
+
+def test_e_value_by_hand() -> None:
+    """One crash in one trial beside none in one: B(3/2, 1/2)**2 / B(1/2, 1/2)**2 / (1/4) = 1."""
+    assert hosts_agree({"a": tally(1, 1), "b": tally(1, 0)}).log_e == pytest.approx(0.0, abs=1e-12)

@@ -35,7 +35,7 @@ def test_too_small_a_budget_buys_nothing() -> None:
     assert largest_confidence(3, 0.05) is None
     assert largest_confidence(3, 0.05, noise=0.001) is None
     assert smallest_min_rate(1, 0.99, noise=0.1, chance=0.95) is None
-    assert smallest_min_rate(100, 0.99, noise=0.9985) is None
+    assert smallest_min_rate(100, 0.99, noise=0.9989) is None
 
 
 @pytest.mark.parametrize("budget", [100, 1000])

@@ -167,3 +167,10 @@ def test_trial_time_follows_the_crashes() -> None:
     assert early == 0.5
     assert slow >= 25.0
     assert suggest_trial_time([], 20, 1.0, 30.0) == 30.0
+
+
+def test_noise_counts_the_trials_at_half_the_error() -> None:
+    calibration = Calibration(trials=200, crashes=10)
+    clean = calibration.clean_trials(0.005)
+    assert clean > calibration.clean_trials(0.01)
+    assert calibration.min_rate(0.01, noise=0.001) == pytest.approx(1 - 0.01 ** (1 / clean))

@@ -113,3 +113,21 @@ def test_a_factor_needs_a_contrast() -> None:
         cells({"smp": ["2"]})
     with pytest.raises(UsageError):
         cells({})
+
+
+def test_the_table_shares_its_error_over_all_effects() -> None:
+    """Evidence that would do for one effect does not for one of three."""
+    rng = random.Random(9)
+    rounds = [
+        {cell: flip(rng, 0.5 if cell[1] == "4" else 0.05) for cell in cells(FACTORS)}
+        for _ in range(6)
+    ]
+    log_e = next(e.log_e for e in effects(FACTORS, rounds) if e.factor == "smp")
+    alone, shared = 1 - math.exp(0.5 - log_e), 1 - 3 * math.exp(0.5 - log_e)
+
+    def seen(confidence: float) -> Difference:
+        table = effects(FACTORS, rounds, confidence)
+        return next(e.difference for e in table if e.factor == "smp")
+
+    assert seen(alone) is Difference.NOT_SHOWN
+    assert seen(shared) is Difference.B_CRASHES_MORE

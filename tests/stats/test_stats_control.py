@@ -65,3 +65,10 @@ def test_controls_are_spread_by_ticket(every: int, block: int) -> None:
 def test_controls_alone_are_no_campaign() -> None:
     with pytest.raises(UsageError):
         is_control(0, every=1)
+
+
+def test_rather_few_crashes_are_not_enough_to_refuse() -> None:
+    seen = check_control(CALIBRATION, Tally(200, 200, 2))
+    assert 0.005 < seen.p_value < 0.05
+    assert seen.state is ControlState.CONFIRMED
+    assert check_control(CALIBRATION, Tally(260, 260, 1)).state is ControlState.REFUSED

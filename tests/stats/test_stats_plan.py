@@ -241,3 +241,15 @@ def test_a_log_has_one_judgement_however_it_was_cut() -> None:
     assert NOISY.judge(log[: seen.votes]) == seen
     assert NOISY.judge(log[: seen.votes - 1]).decision is Decision.CONTINUE
     assert NOISY.judge([]) == Judgement(Decision.CONTINUE, Tally(), 0)
+
+
+def test_a_crash_after_lost_trials_comes_late() -> None:
+    """The first crash decides up to trial 7 of those started, lost ones among them."""
+    assert NOISY.crash_at(1) == 7
+    assert NOISY.decide(Tally(5, 7, 1)) is Decision.CRASHES
+    assert NOISY.decide(Tally(5, 8, 1)) is Decision.CONTINUE
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e-15, 1e-12, 1e-9])
+def test_a_vanishing_rate_takes_the_trials_of_no_rate(rate: float) -> None:
+    assert NOISY.expected_trials(rate) == pytest.approx(NOISY.safe_at(0), rel=1e-6)

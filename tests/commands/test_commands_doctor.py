@@ -1,0 +1,338 @@
+"""``flaky-repro doctor``: what would go wrong here, and the mend."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_flaky_repro.commands import doctor
+from pytest_flaky_repro.guest.cpio import Directory, File, write_archive
+from pytest_flaky_repro.machine.accel import Probe
+from pytest_flaky_repro.machine.kernel_image import read_kernel
+from pytest_flaky_repro.machine.spec import Emulator
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+ROOT = Path(__file__).parents[2]
+NOBODY = 65534
+
+
+def findings(ran: Any) -> dict[str, tuple[str, str]]:
+    """State and text of each subject, from --json."""
+    report = json.loads(ran.out)
+    assert all(finding.keys() == {"subject", "state", "text"} for finding in report)
+    return {finding["subject"]: (finding["state"], finding["text"]) for finding in report}
+
+
+def test_a_host_that_can_test_kernels_is_good(
+    command: Callable[..., Any], emulator: Emulator
+) -> None:
+    ran = command("doctor", "--json")
+    found = findings(ran)
+    assert ran.status == 0
+    assert found.keys() == {"qemu", "kvm", "compiler", "busybox", "slots"}
+    assert found["qemu"][1].startswith(f"{emulator.path} {emulator.version}, with")
+
+
+def test_a_line_begins_with_its_state(command: Callable[..., Any], bare_kernel: Path) -> None:
+    ran = command("doctor", "--kernel", bare_kernel)
+    states = {line.split()[1]: line.split()[0] for line in ran.out.splitlines()}
+    assert states["kernel:"] == "good"
+    assert states["slots:"] == "good"
+    assert f"kernel: {bare_kernel}: 6.1." in ran.out
+
+
+def test_without_qemu_on_path_nothing_can_be_tested(start: Start, tmp_path: Path) -> None:
+    process = start("doctor", "--json", environment={"PATH": str(tmp_path)})
+    out, _ = process.communicate(timeout=60)
+    found = {finding["subject"]: finding for finding in json.loads(out)}
+    assert process.returncode == 1
+    assert found["qemu"]["state"] == "blocks"
+    assert "qemu-system-x86_64 was not found on PATH. Install it (apt-get" in found["qemu"]["text"]
+    assert "with --qemu PATH" in found["qemu"]["text"]
+    assert found["compiler"]["state"] == "blocks"
+    assert "apt-get install gcc" in found["compiler"]["text"]
+
+
+@pytest.mark.parametrize(
+    ("qemu", "seen"),
+    [("/nowhere/qemu", "--qemu /nowhere/qemu: no such program"), ("/bin/true", "like QEMU")],
+)
+def test_a_qemu_that_is_none_is_named(command: Callable[..., Any], qemu: str, seen: str) -> None:
+    ran = command("doctor", "--json", "--qemu", qemu)
+    state, text = findings(ran)["qemu"]
+    assert (ran.status, state) == (1, "blocks")
+    assert seen in text
+
+
+@pytest.mark.parametrize(
+    ("accel", "state", "status"), [("kvm", "blocks", 1), ("auto", "note", 0), ("tcg", "note", 0)]
+)
+def test_kvm_that_does_not_work_blocks_who_demands_it(
+    command: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    accel: str,
+    state: str,
+    status: int,
+) -> None:
+    monkeypatch.setattr(doctor, "probe_loop", lambda: Probe("there is no /dev/kvm"))
+    ran = command("doctor", "--json", "--accel", accel)
+    found = findings(ran)["kvm"]
+    assert (ran.status, found[0]) == (status, state)
+    assert found[1].startswith("there is no /dev/kvm; ")
+    assert ("TCG (emulation) is used" in found[1]) == (accel != "kvm")
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [
+        (b"", "it is empty"),
+        (b"\x7fELF" + bytes(1000), "an ELF file (a vmlinux?). Use arch/x86/boot/bzImage"),
+        (b"hello\n" * 500, "it has no Linux boot header"),
+    ],
+)
+def test_a_kernel_that_is_none_blocks(
+    command: Callable[..., Any], tmp_path: Path, content: bytes, seen: str
+) -> None:
+    (tmp_path / "vmlinuz").write_bytes(content)
+    ran = command("doctor", "--json", "--kernel", "vmlinuz", "--boot")
+    found = findings(ran)
+    assert (ran.status, found["kernel"][0]) == (1, "blocks")
+    assert seen in found["kernel"][1]
+    assert "boot" not in found
+
+
+def test_a_kernel_that_was_cut_short_blocks(
+    command: Callable[..., Any], bare_kernel: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "half").write_bytes(bare_kernel.read_bytes()[:100_000])
+    state, text = findings(command("doctor", "--json", "--kernel", "half"))["kernel"]
+    assert state == "blocks"
+    assert "it is cut short" in text
+
+
+def test_a_kernel_that_is_not_there_blocks(command: Callable[..., Any]) -> None:
+    ran = command("doctor", "--kernel", "nowhere")
+    assert ran.status == 1
+    assert "blocks  kernel: --kernel: nowhere: no such file" in ran.out
+
+
+def test_a_whole_archive_is_counted(command: Callable[..., Any], tmp_path: Path) -> None:
+    archive = write_archive([Directory("etc"), File("etc/motd", b"hello\n")])
+    (tmp_path / "extra.cpio").write_bytes(archive)
+    ran = command("doctor", "--json", "--initrd", "extra.cpio")
+    assert ran.status == 0
+    assert findings(ran)["initrd"] == ("good", "extra.cpio: 2 entries")
+
+
+@pytest.mark.parametrize(
+    ("keep", "seen"), [(150, "extra.cpio: none archive at offset 0: "), (0, "the file is empty")]
+)
+def test_a_damaged_archive_blocks(
+    command: Callable[..., Any], tmp_path: Path, keep: int, seen: str
+) -> None:
+    archive = write_archive([Directory("etc"), File("etc/motd", b"hello\n")])
+    (tmp_path / "extra.cpio").write_bytes(archive[:keep])
+    ran = command("doctor", "--json", "--initrd", "extra.cpio")
+    state, text = findings(ran)["initrd"]
+    assert (ran.status, state) == (1, "blocks")
+    assert seen in text
+
+
+def test_every_archive_is_looked_at(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello\n" * 9)
+    ran = command("doctor", "--json", "--initrd", "notes.txt", "--initrd", "nowhere")
+    texts = [f["text"] for f in json.loads(ran.out) if f["subject"] == "initrd"]
+    assert len(texts) == 2
+    assert "expected a newc cpio archive" in texts[0]
+    assert texts[1] == "cannot read the archive nowhere: No such file or directory"
+
+
+def test_a_boot_says_what_came_up(command: Callable[..., Any], bare_kernel: Path) -> None:
+    ran = command("doctor", "--json", "--kernel", bare_kernel, "--boot", "--accel", "tcg")
+    state, text = findings(ran)["boot"]
+    assert (ran.status, state) == (0, "good")
+    assert text.startswith("6.1.")
+    assert "s of CPU time under tcg, 1 CPU(s)," in text
+
+
+def test_cpus_that_the_kernel_does_not_show_block(
+    command: Callable[..., Any], bare_kernel: Path
+) -> None:
+    words = ("--boot", "--smp", "2", "--accel", "tcg")
+    ran = command("doctor", "--json", "--kernel", bare_kernel, *words)
+    state, text = findings(ran)["boot"]
+    assert (ran.status, state) == (1, "blocks")
+    assert "the guest shows 1 CPU(s), --smp asked for 2" in text
+    assert "lacks CONFIG_SMP" in text
+
+
+def test_a_kernel_whose_words_do_not_arrive_blocks(
+    command: Callable[..., Any], no_console_kernel: Path
+) -> None:
+    ran = command("doctor", "--json", "--kernel", no_console_kernel, "--boot", "--accel", "tcg")
+    state, text = findings(ran)["boot"]
+    assert (ran.status, state) == (1, "blocks")
+    assert "CONFIG_SERIAL_8250_CONSOLE" in text
+    assert "--append takes the console away" in text
+
+
+def test_a_guest_without_memory_blocks(command: Callable[..., Any], bare_kernel: Path) -> None:
+    words = ("--boot", "--memory", "1", "--accel", "tcg")
+    ran = command("doctor", "--json", "--kernel", bare_kernel, *words)
+    state, text = findings(ran)["boot"]
+    assert (ran.status, state) == (1, "blocks")
+    assert "QEMU exited with status 1" in text
+
+
+def test_a_boot_needs_a_kernel(command: Callable[..., Any]) -> None:
+    ran = command("doctor", "--boot")
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err == "flaky-repro doctor: --boot needs a kernel to boot: --kernel PATH\n"
+
+
+@pytest.mark.parametrize("option", ["--smp", "--memory"])
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5"])
+def test_a_bad_number_is_bad_input(command: Callable[..., Any], option: str, value: str) -> None:
+    ran = command("doctor", f"{option}={value}")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"argument {option}: expected a whole number from 1 up, got '{value}'" in ran.message
+
+
+def test_an_unknown_accelerator_is_bad_input(command: Callable[..., Any]) -> None:
+    ran = command("doctor", "--accel", "xen")
+    assert ran.status == 2
+    assert "argument --accel: invalid choice: 'xen'" in ran.message
+
+
+# ---- --fetch-kernel
+
+
+def programs(folder: Path, **scripts: str) -> str:
+    """A PATH that holds these shell scripts and nothing else."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        path = folder / name.replace("_", "-")
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return str(folder)
+
+
+def fetched(start: Start, path: str, cache: Path | str) -> tuple[int, str]:
+    environment = {"PATH": path, "PYTEST_REPRO_CACHE": str(cache)}
+    process = start("doctor", "--fetch-kernel", environment=environment)
+    out, err = process.communicate(timeout=60)
+    assert out == b""
+    return process.returncode, err.decode()
+
+
+def test_a_kernel_that_was_fetched_is_not_fetched_again(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "cache" / "debian-kernel" / "vmlinuz-6.1.0-1-cloud-amd64"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    monkeypatch.setenv("PYTEST_REPRO_CACHE", "cache")  # under the current folder
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = command("doctor", "--fetch-kernel")
+    assert (ran.status, ran.out, ran.err) == (0, f"{kept}\n", "")
+
+
+def test_a_host_that_is_no_debian_is_told_so(start: Start, tmp_path: Path) -> None:
+    status, said = fetched(start, programs(tmp_path / "bin"), tmp_path / "cache")
+    assert status == 2
+    assert "--fetch-kernel needs apt-get, which only Debian and its descendants have" in said
+    assert "--kernel PATH" in said
+
+
+def test_a_network_that_is_down_is_told_in_apt_words(start: Start, tmp_path: Path) -> None:
+    broken = "echo 'E: Temporary failure resolving' >&2; exit 100"
+    path = programs(tmp_path / "bin", apt_get=broken, apt_cache="exit 0", dpkg_deb="exit 0")
+    status, said = fetched(start, path, tmp_path / "cache")
+    assert status == 2
+    assert "apt-get -q failed:\nE: Temporary failure resolving" in said
+    assert "Is the network there" in said
+
+
+def test_an_archive_without_the_kernel_is_told_so(start: Start, tmp_path: Path) -> None:
+    path = programs(tmp_path / "bin", apt_get="exit 0", apt_cache="exit 0", dpkg_deb="exit 0")
+    status, said = fetched(start, path, tmp_path / "cache")
+    assert status == 2
+    assert "apt knows no kernel behind linux-image-cloud-amd64" in said
+
+
+def test_a_package_that_cannot_be_unpacked_is_told_so(start: Start, tmp_path: Path) -> None:
+    path = programs(
+        tmp_path / "bin",
+        apt_get='for word; do :; done; [ "$word" = update ] || : > "$word.deb"',
+        apt_cache="echo '  Depends: linux-image-6.1.0-1-cloud-amd64'",
+        dpkg_deb="echo 'dpkg-deb: error: truncated' >&2; exit 2",
+    )
+    status, said = fetched(start, path, tmp_path / "cache")
+    assert status == 2
+    assert "linux-image-6.1.0-1-cloud-amd64.deb cannot be unpacked" in said
+    assert list((tmp_path / "cache" / "debian-kernel").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(start: Start, tmp_path: Path) -> None:
+    path = programs(tmp_path / "bin", apt_get="exit 0", apt_cache="exit 0", dpkg_deb="exit 0")
+    status, said = fetched(start, path, "/proc/nowhere")
+    assert status == 2
+    assert "/proc/nowhere/debian-kernel cannot be made" in said
+    assert "PYTEST_REPRO_CACHE=DIR" in said
+
+
+@pytest.mark.slow
+def test_debian_s_kernel_is_fetched(start: Start, tmp_path: Path) -> None:
+    environment = {"PYTEST_REPRO_CACHE": str(tmp_path / "cache")}
+    process = start("doctor", "--fetch-kernel", environment=environment)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err.decode()
+    path = Path(out.decode().rstrip("\n"))
+    assert path.parent == tmp_path / "cache" / "debian-kernel"
+    assert "Debian" in read_kernel(path).banner
+    assert list(path.parent.iterdir()) == [path]  # what was downloaded with it is gone
+
+
+@pytest.fixture
+def home_of_nobody() -> Iterator[Path]:
+    """Not under tmp_path, which only its owner may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="flaky-repro-nobody-"))
+    os.chown(folder, NOBODY, NOBODY)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_may_fetch_it(home_of_nobody: Path) -> None:
+    become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    pythons = [sys.executable, "/usr/bin/python3"]  # the first may be in a folder of root's
+    python = next(
+        path
+        for path in pythons
+        if subprocess.run([*become, "test", "-x", path], check=False).returncode == 0
+    )
+    done = subprocess.run(
+        [*become, python, "-m", "pytest_flaky_repro", "doctor", "--fetch-kernel"],
+        capture_output=True, text=True, timeout=600, check=False, cwd=home_of_nobody,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(home_of_nobody),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *(p for p in sys.path if "-packages" in p)]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    path = Path(done.stdout.rstrip("\n"))
+    assert path.is_relative_to(home_of_nobody / ".cache" / "pytest-flaky-repro")
+    assert path.stat().st_uid == NOBODY
+    assert "Debian" in read_kernel(path).banner

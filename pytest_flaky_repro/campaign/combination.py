@@ -88,7 +88,7 @@ def _files(folder: Path) -> Iterator[Path]:
     elif folder.is_dir():
         yield from folder.rglob("trials-*.jsonl")
     else:
-        raise UsageError(f"{folder}: no such folder. Give folders with evidence (--repro-evidence)")
+        raise UsageError(f"{folder}: no such folder. Give folders with the evidence of jobs")
 
 
 def _job(file: Path, head: Mapping[str, Any], records: Mapping[Path, list[dict[str, Any]]]) -> Job:

@@ -12,7 +12,13 @@ from typing import Any
 from pytest_flaky_repro.campaign.combination import Combined, combine, read_jobs
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Conclusion
-from pytest_flaky_repro.report.sentences import confidence, percent, printable, upwards
+from pytest_flaky_repro.report.sentences import (
+    confidence,
+    downwards,
+    percent,
+    printable,
+    upwards,
+)
 from pytest_flaky_repro.stats.agreement import Agreed
 from pytest_flaky_repro.stats.family import FamilyRule, false_calls
 
@@ -90,7 +96,7 @@ def _lines(verdict: Combined) -> list[str]:
         )
     elif tally.trials_low:
         lines.append(
-            f"    rate at least {percent(verdict.rate_lower)} at "
+            f"    rate at least {downwards(verdict.rate_lower)} at "
             f"{confidence(design.confidence_crash)}, at most {upwards(verdict.rate_upper)} at "
             f"{confidence(design.confidence_safe)}, whenever the jobs stopped"
         )

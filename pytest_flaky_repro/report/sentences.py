@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.outcomes import Conclusion
@@ -41,6 +42,16 @@ def upwards(rate: float) -> str:
         return shown
     digits = 0 if 100 * rate >= 10 else 1 if 100 * rate >= 0.95 else 3
     return f"{100 * rate + 0.5 * 10**-digits:.{digits}f}%"
+
+
+def downwards(rate: float) -> str:
+    """A percentage that is never above ``rate``: a lower bound may be rounded down only."""
+    shown = percent(rate)
+    if float(shown[:-1]) <= 100 * rate * (1 + 1e-12):
+        return shown
+    value = Decimal(100 * rate)
+    digits = 0 if value >= 10 else 1 - value.adjusted()
+    return f"{value.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}%"
 
 
 def confidence(value: float) -> str:
@@ -139,7 +150,7 @@ def _explain_safe(verdict: Verdict) -> list[str]:
 
 def _explain_crashes(verdict: Verdict) -> list[str]:
     design = verdict.design
-    bound = f"The crash rate is at least {percent(verdict.rate_lower)} at confidence "
+    bound = f"The crash rate is at least {downwards(verdict.rate_lower)} at confidence "
     lines = []
     if design.noise == 0:
         lines.append("With a noise floor of 0 (--repro-noise), one crash is proof.")
@@ -192,7 +203,7 @@ def comparison_explanation(verdict: ComparisonVerdict) -> list[str]:
     sure = confidence(verdict.confidence)
     error = percent(complement(verdict.confidence))
     lines = [
-        f"{side.kernel}: rate between {percent(rate.lower)} and {upwards(rate.upper)} at {sure}"
+        f"{side.kernel}: rate between {downwards(rate.lower)} and {upwards(rate.upper)} at {sure}"
         for side, rate in ((verdict.a, verdict.rate_a), (verdict.b, verdict.rate_b))
     ]
     if verdict.difference is Difference.NOT_SHOWN:

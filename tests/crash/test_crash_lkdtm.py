@@ -52,13 +52,8 @@ def builder() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    build = builder()
-    configs = tmp_path_factory.mktemp("configs")
-    shutil.copy(HERE / "lkdtm.config", configs)
-    shutil.copy(HERE.parent / "kernels" / f"{build.BASE}.config", configs)
-    vars(build)["HERE"] = configs
-    image = build.kernel("lkdtm")
+def kernel() -> Path:
+    image = builder().kernel("lkdtm")
     assert isinstance(image, Path)
     return image
 
@@ -67,7 +62,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def initrd(tmp_path_factory: pytest.TempPathFactory) -> Path:
     busybox = shutil.which("busybox")
     if busybox is None:
-        pytest.skip("needs a static busybox: apt-get install busybox-static")
+        pytest.fail("needs a static busybox: apt-get install busybox-static", pytrace=False)
     archive = write_archive(
         [
             *(Directory(name) for name in ("bin", "dev", "proc", "debug")),

@@ -7,11 +7,13 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro import crash
+from pytest_flaky_repro.commands.following import follow
+from pytest_flaky_repro.commands.symbols import Symbols
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.report.sentences import printable
@@ -28,21 +30,52 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     argument("--json", action="store_true", help="one JSON object a log")
     argument("--crash-classes", default="", metavar="LIST", help="only these, or +NAME, -NAME")
+    argument(
+        "--follow",
+        action="store_true",
+        help="say each crash of a growing LOG when it is whole",
+    )
+    argument("--vmlinux", type=Path, metavar="PATH", help="say where in the source the frames are")
 
 
 def run(options: argparse.Namespace) -> int:
     classes = None
     if options.crash_classes:
         classes = crash.parse_classes(options.crash_classes, "--crash-classes")
+    symbols = Symbols(options.vmlinux) if options.vmlinux is not None else None
     found = False
+    for case, log in _logs(options, classes):
+        answer = classify(case, log, classes)
+        if symbols is not None:
+            answer["places"] = _places(symbols, log, answer["reports"])
+        found = found or answer["crashed"]
+        if options.follow and not answer["crashed"]:
+            continue
+        text = json.dumps(answer) if options.json or options.jsonl else _text(answer)
+        print(text, flush=options.follow)
+    return CRASHED if found else 0
+
+
+def _logs(
+    options: argparse.Namespace, classes: frozenset[crash.CrashClass] | None
+) -> Iterator[tuple[Mapping[str, Any], bytes]]:
+    if options.follow:
+        if len(options.logs) > 1 or options.jsonl:
+            raise UsageError("--follow reads one growing log of text: name one, without --jsonl")
+        name = options.logs[0]
+        yield from (({"case": name}, piece) for piece in follow(name, classes))
+        return
     for name in options.logs:
         data = _read(name)
-        cases = _cases(data, name) if options.jsonl else iter([({"case": name}, data)])
-        for case, log in cases:
-            answer = classify(case, log, classes)
-            found = found or answer["crashed"]
-            print(json.dumps(answer) if options.json or options.jsonl else _line(answer))
-    return CRASHED if found else 0
+        yield from _cases(data, name) if options.jsonl else [({"case": name}, data)]
+
+
+def _places(
+    symbols: Symbols, log: bytes, reports: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The frames of all reports; of the whole log where there is none."""
+    text = b"\n".join(log[r["start"] : r["end"]] for r in reports) or log
+    return [{"frame": p.frame, "places": list(p.places)} for p in symbols.places(text)]
 
 
 def classify(
@@ -139,6 +172,15 @@ def _outcome(reading: crash.Reading) -> str:
             return "repro_signal"
         return "crash" if reading.kind.kernel else "user_crash"
     return {Outcome.SURVIVED: "survived", Outcome.HUNG: "hung"}.get(reading.outcome, "infra")
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    lines = [_line(answer)]
+    for frame in answer.get("places", ()):
+        inner, *outer = frame["places"] or ["?"]
+        lines.append(f"    {frame['frame']}: {inner}")
+        lines += [f"        inlined into {place}" for place in outer]
+    return "\n".join(printable(line) for line in lines)
 
 
 def _line(answer: Mapping[str, Any]) -> str:

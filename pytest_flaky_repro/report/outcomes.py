@@ -105,7 +105,7 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "why": sentences.printable(verdict.why),
         "kinds": [
             {"title": sentences.printable(k.title), "count": k.count, "first": k.first,
-             "expected": k.expected}
+             "expected": k.expected, "rate": sentences.kind_rate(verdict, k)}
             for k in verdict.kinds
         ],
         "evidence": str(verdict.evidence),

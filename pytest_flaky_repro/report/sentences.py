@@ -13,15 +13,16 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.outcomes import Conclusion
-from pytest_flaky_repro.stats.bounds import e_values, zero_crash_upper
+from pytest_flaky_repro.stats.bounds import e_values, rate_bounds, zero_crash_upper
 from pytest_flaky_repro.stats.budget import rate_excluded_with_losses
 from pytest_flaky_repro.stats.compare import Difference
 from pytest_flaky_repro.stats.design import complement
+from pytest_flaky_repro.stats.tally import Tally
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.loop import Snapshot
-    from pytest_flaky_repro.campaign.verdict import Verdict
+    from pytest_flaky_repro.campaign.verdict import KindCount, Verdict
     from pytest_flaky_repro.settings import Settings
 
 _UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\u00a1-\u2027\u2030-\u205f\u2070-\ud7ff]")
@@ -185,6 +186,15 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             f"{_min_rate(verdict)}; go on with --repro-resume."
         )
     return lines
+
+
+def kind_rate(verdict: Verdict, kind: KindCount) -> str:
+    """How often trials show this kind of crash: an interval that holds whenever one stopped."""
+    sure = verdict.design.confidence_safe
+    trials = Tally(verdict.intact, verdict.tally.trials_high, min(kind.count, verdict.intact))
+    side = 1.0 - complement(sure) / 2
+    bounds = rate_bounds(trials, side)
+    return f"{downwards(bounds.lower)} to {upwards(bounds.upper)} of trials at {confidence(sure)}"
 
 
 def comparison_word(verdict: ComparisonVerdict) -> str:

@@ -28,7 +28,6 @@ def write_summary(reporter: pytest.TerminalReporter, verdicts: list[dict[str, An
             reporter.write_line(f"    {line}")
         for kind in verdict["kinds"]:
             mark = "" if kind["expected"] else " (not the expected crash)"
-            reporter.write_line(
-                f"    {kind['count']:5} x {kind['title']}{mark} (first: trial {kind['first']})"
-            )
+            where = f"{kind['rate']}; first: trial {kind['first']}"
+            reporter.write_line(f"    {kind['count']:5} x {kind['title']}{mark} ({where})")
         reporter.write_line(f"    evidence: {verdict['evidence']}")

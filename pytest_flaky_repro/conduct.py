@@ -18,7 +18,7 @@ from pytest_flaky_repro.campaign.control import Control
 from pytest_flaky_repro.campaign.experiment import Experiment
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.loop import Budget, Campaign
-from pytest_flaky_repro.campaign.trials import Arm, Ending, Progress, TrialLoop
+from pytest_flaky_repro.campaign.trials import Arm, Ending, News, Progress, TrialLoop
 from pytest_flaky_repro.campaign.verdict import Verdict
 from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.question import design_of, question_parameters, solved
@@ -133,7 +133,7 @@ def factorial(
     settings: Settings,
     factors: Mapping[str, Sequence[FactorLevel]],
     goal: FactorsGoal,
-    on_trial: Callable[[Progress], None],
+    on_trial: Callable[[Progress], News | None],
 ) -> Ending:
     """Rounds over every combination of levels; ``goal`` holds the table at the end."""
     arms, machines = [], []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from pytest_flaky_repro.campaign.loop import Observer, Snapshot
-from pytest_flaky_repro.campaign.trials import Ending, Progress
+from pytest_flaky_repro.campaign.trials import Ending, News, Progress
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Vote
@@ -100,13 +101,14 @@ def calibration_verdict(
 
 def calibration_teller(
     goal: CalibrationGoal, rule: CalibrationRule, subject: Subject, observer: Observer | None
-) -> Callable[[Progress], None]:
+) -> Callable[[Progress], News | None]:
     """Tells ``observer`` how far a calibration is."""
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: Progress) -> News | None:
         if observer is None:
-            return
-        observer.progress(
+            return None
+        return partial(
+            observer.progress,
             Snapshot(
                 subject=subject,
                 tally=goal.tally,
@@ -117,7 +119,7 @@ def calibration_teller(
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
                 crashes_wanted=rule.crashes,
-            )
+            ),
         )
 
     return tell

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pytest_flaky_repro.campaign.control import Control
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
-from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, Progress, TrialLoop
+from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, News, Progress, TrialLoop
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.machine.trial import Machine, TrialOrder
@@ -109,11 +110,12 @@ class Campaign:
             control=goal.control.check() if goal.control is not None else None,
         )
 
-    def _tell(self, progress: Progress) -> None:
+    def _tell(self, progress: Progress) -> News | None:
         if self._observer is None:
-            return
+            return None
         goal = self._goal
-        self._observer.progress(
+        return partial(
+            self._observer.progress,
             Snapshot(
                 subject=self._subject,
                 tally=goal.tally,
@@ -123,7 +125,7 @@ class Campaign:
                 needed=bounds.clean_trials_needed(goal.plan, goal.tally),
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
-            )
+            ),
         )
 
 

@@ -91,6 +91,10 @@ class Progress:
     elapsed_s: float
 
 
+News = Callable[[], None]
+"""What ``on_trial`` has to tell, called in the thread that called :meth:`TrialLoop.run`."""
+
+
 @dataclass(frozen=True)
 class _Finished:
     trial: Trial
@@ -122,7 +126,7 @@ class TrialLoop:
         budget: Budget,
         writer: EvidenceWriter,
         history: History,
-        on_trial: Callable[[Progress], None] = lambda _: None,
+        on_trial: Callable[[Progress], News | None] = lambda _: None,
         should_stop: Callable[[], str | None] = lambda: None,
         seed: str | None = None,
         gate: Machine | None = None,
@@ -136,6 +140,7 @@ class TrialLoop:
         self._state = _State(next_ticket=history.next_ticket, launched=history.next_ticket)
         self._changed = threading.Condition()
         self._results: queue.Queue[_Finished | BaseException] = queue.Queue()
+        self._outbox: queue.SimpleQueue[News | Ending | BaseException] = queue.SimpleQueue()
         self._stop = StopSignal()
         self._began = time.monotonic()
 
@@ -153,13 +158,44 @@ class TrialLoop:
         """Runs until the goal is reached. KeyboardInterrupt passes through, all trials on disk.
 
         Raises InfrastructureError when the harness itself cannot go on (a full disk, no QEMU).
+
+        A signal handler may raise in the calling thread anywhere: even inside a lock's
+        ``__enter__``, which leaves it locked for ever. So that thread takes no lock that others
+        need; it only reads an outbox.
         """
+        leader = threading.Thread(target=self._lead, name="flaky-repro-lead", daemon=True)
+        leader.start()
+        try:
+            while True:
+                said = self._outbox.get()
+                if isinstance(said, Ending):
+                    return said
+                if isinstance(said, BaseException):
+                    raise said
+                said()
+        finally:
+            self._stop.set()
+            leader.join()
+            self._stop.close()
+
+    # ---- the leading thread
+
+    def _lead(self) -> None:
+        try:
+            self._outbox.put(self._replay() or self._run_trials())
+        except BaseException as error:  # noqa: BLE001 - raised again, in the calling thread
+            self._outbox.put(error)
+
+    def _replay(self) -> Ending | None:
+        """Feeds what earlier runs left; None where that decides nothing."""
         for trial in self._history.trials:
             self._feed(_Finished(trial, Fault.NONE))
             ending = self._goal.reached()
             if ending is not None:
-                self._stop.close()
                 return ending
+        return None
+
+    def _run_trials(self) -> Ending:
         threads = [
             threading.Thread(target=self._work, name=f"flaky-repro-{i}", daemon=True)
             for i in range(max(1, self._budget.jobs))
@@ -174,12 +210,9 @@ class TrialLoop:
                 self._changed.notify_all()
             for thread in threads:
                 thread.join()
-            self._stop.close()
-
-    # ---- the main thread
 
     def _loop(self) -> Ending:
-        while True:
+        while not self._stop.is_set():
             ending = self._goal.reached() or self._infrastructure() or self._give_up()
             if ending is not None:
                 return ending
@@ -192,6 +225,7 @@ class TrialLoop:
             ending = self._take(result)
             if ending is not None:
                 return ending
+        return Ending(Conclusion.INCONCLUSIVE, "stopped")  # nobody waits for it any more
 
     def _take(self, result: _Finished) -> Ending | None:
         """Feeds what is now an unbroken run of tickets."""
@@ -225,7 +259,9 @@ class TrialLoop:
                 state.setup_fault = trial.detail
             self._changed.notify_all()
         spent = time.monotonic() - self._began
-        self._on_trial(Progress(state.consumed, state.votes, state.running, spent))
+        news = self._on_trial(Progress(state.consumed, state.votes, state.running, spent))
+        if news is not None:
+            self._outbox.put(news)
 
     def _infrastructure(self) -> Ending | None:
         """Says so when too much of the campaign teaches nothing: the harness never votes.
@@ -276,7 +312,7 @@ class TrialLoop:
                     drawn = self._draw()
                     if drawn is not None:
                         self._results.put(self._trial(*drawn, slot))
-        except BaseException as error:  # noqa: BLE001 - raised again, in the main thread
+        except BaseException as error:  # noqa: BLE001 - raised again, in the leading thread
             self._results.put(error)
 
     def _await_need(self) -> bool:

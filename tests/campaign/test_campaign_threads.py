@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +34,8 @@ def test_the_calling_thread_takes_no_lock_that_others_need(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C inside a lock's ``__enter__`` leaves it locked, and the workers waited for ever."""
-    monkeypatch.setattr(trials.threading, "Condition", Watched)
+    here = SimpleNamespace(Condition=Watched, Thread=threading.Thread)
+    monkeypatch.setattr(trials, "threading", here)  # the standard library's own are another matter
     verdict = bench.run(Behaviour(), DESIGN, jobs=2)
     assert verdict.conclusion is Conclusion.SAFE
     assert Watched.entered

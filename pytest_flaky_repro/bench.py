@@ -130,4 +130,5 @@ def subject_of(request: Request, settings: Settings, experiment: Experiment) -> 
         reproducer=str(request.reproducer),
         experiment=experiment.digest,
         trial_time=settings["trial_time"],
+        smp=settings["smp"],
     )

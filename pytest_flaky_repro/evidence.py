@@ -27,6 +27,7 @@ from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.outcomes import Outcome
 
 SCHEMA = 1
+UNFINISHED = "launched, and the run ended before the trial did"
 AGAIN = "Free some space or name another folder with --repro-evidence, then go on: --repro-resume"
 
 
@@ -172,20 +173,19 @@ def _record(line: bytes) -> dict[str, Any]:
 
 
 def load_history(folder: Path, plan: PlanRecord) -> History:
-    """What the newest chain of files in ``folder`` holds, for ``--repro-resume``.
+    """What the newest chain of files of this plan holds, for ``--repro-resume``.
 
-    UsageError when it belongs to another plan (the difference is named) or is still being
-    written.
+    UsageError when there are only other plans' (the difference to the newest is named), or when it
+    is still being written.
     """
-    files = sorted(folder.glob("trials-*.jsonl"))
-    while files:
-        records = list(read_records(files[-1]))
-        if records:
-            break
-        files.pop()  # a run that died before its plan was whole launched nothing
-    else:
+    found = [(file, list(read_records(file))) for file in sorted(folder.glob("trials-*.jsonl"))]
+    found = [(file, records) for file, records in found if records]  # no plan: nothing launched
+    if not found:
         return History()
-    newest = files[-1]
+    same = [pair for pair in found if pair[1][0].get("hash") == plan.digest]
+    newest, records = found[-1]
+    if same and records[0]["type"] == "plan":
+        newest, records = same[-1]  # what was tried in between stays what it is
     _refuse_if_written(newest)
     if records[0]["type"] != "plan":
         msg = (
@@ -228,7 +228,7 @@ def _unfinished(launch: Mapping[str, Any], experiment: str, began: str | None) -
         boot_s=0.0,
         exposure_s=0.0,
         outcome=Outcome.LOST if began else Outcome.INFRASTRUCTURE,
-        detail="launched, and the run ended before the trial did",
+        detail=UNFINISHED,
         arm=launch.get("arm", "test"),
     )
 
@@ -276,6 +276,7 @@ def _refuse_another_plan(path: Path, record: Mapping[str, Any], plan: PlanRecord
         return
     before, after = record["parameters"], json.loads(json.dumps(dict(plan.parameters)))
     keys = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+    keys = [key for key in keys if key != "lines"] or keys  # lines follow from the other ones
     changed = "; ".join(f"{k}: was {before.get(k)!r}, is {after.get(k)!r}" for k in keys)
     msg = (
         f"--repro-resume: {path} holds evidence of another plan, and trials of different plans "

@@ -209,12 +209,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = bisect_status(conclusions, int(exitstatus))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    summaries = session_of(terminalreporter.config).summaries
-    if summaries:
-        from pytest_flaky_repro.report.terminal import write_summary
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
+) -> None:
+    from pytest_flaky_repro.report import terminal
 
-        write_summary(terminalreporter, summaries)
+    summaries = session_of(config).summaries
+    if summaries:
+        terminal.write_summary(terminalreporter, summaries)
+    if exitstatus == pytest.ExitCode.INTERRUPTED and _in_use(config):
+        terminal.write_how_to_go_on(terminalreporter, settings_of(config)["evidence"])
 
 
 def _is_worker(config: pytest.Config) -> bool:

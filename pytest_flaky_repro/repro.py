@@ -23,6 +23,7 @@ from pytest_flaky_repro.progress import ItemObserver
 from pytest_flaky_repro.report import sentences
 from pytest_flaky_repro.request import KnownBad, Request, Surroundings, build_rules
 from pytest_flaky_repro.session import COMPARISONS, DEADLINE, VERDICTS, session_of, settings_of
+from pytest_flaky_repro.settings import BY_NAME
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -124,6 +125,7 @@ class Repro:
         return verdict
 
     def _request(self, reproducer: str | Path, kernel: Kernel | None, what: What) -> Request:
+        _refuse_unknown(what, self._item.nodeid)
         request = Request(
             item=self._item.nodeid,
             kernel=self._pick(kernel),
@@ -213,6 +215,19 @@ class Repro:
         if path.is_absolute() or beside.exists():
             return beside
         return self._item.config.invocation_params.dir / path
+
+
+def _refuse_unknown(what: Mapping[str, object], where: str) -> None:
+    """A word that would be ignored could make a verdict of another question."""
+    unknown = sorted(set(what) - set(What.__annotations__))
+    if not unknown:
+        return
+    known = ", ".join(What.__annotations__)
+    mend = f"Known are: {known}."
+    if unknown[0] in BY_NAME:
+        option = BY_NAME[unknown[0]].option
+        mend = f"It is a setting: @pytest.mark.repro({unknown[0]}=...) or {option}."
+    raise UsageError(f"{where}: unknown argument {unknown[0]!r}. {mend}")
 
 
 def raise_unless_safe(verdict: Verdict, inconclusive: str) -> None:

@@ -95,7 +95,7 @@ def _sources(node: pytest.Item | pytest.Config) -> Sources:
         for mark in reversed(list(node.iter_markers("repro"))):  # the closest has the last word
             marker |= mark.kwargs
             if mark.args:
-                raise pytest.UsageError(f"@pytest.mark.repro on {where} takes keywords only")
+                raise UsageError(f"@pytest.mark.repro on {where} takes keywords only")
     return Sources(
         marker=marker,
         command_line=_command_line(config),

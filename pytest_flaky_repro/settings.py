@@ -45,7 +45,7 @@ class Option:
 
 
 def rate(text: str) -> float:
-    return _number(text, float, lambda v: 0.0 < v < 1.0, "a number between 0 and 1")
+    return _number(text, float, lambda v: 0.0 < v < 1.0, "a number between 0 and 1 (0.05 for 5%)")
 
 
 def noise_rate(text: str) -> float:
@@ -53,7 +53,12 @@ def noise_rate(text: str) -> float:
 
 
 def confidence(text: str) -> float:
-    return _number(text, float, lambda v: 0.5 <= v < 1.0, "a number from 0.5 up to, not incl., 1")
+    return _number(
+        text,
+        float,
+        lambda v: 0.5 <= v < 1.0,
+        "a number from 0.5 up to, not incl., 1 (0.99 for 99%)",
+    )
 
 
 def seconds(text: str) -> float:

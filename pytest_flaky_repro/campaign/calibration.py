@@ -119,6 +119,7 @@ def calibration_teller(
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
                 crashes_wanted=rule.crashes,
+                trials_allowed=rule.max_trials,
             ),
         )
 

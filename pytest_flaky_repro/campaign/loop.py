@@ -34,6 +34,7 @@ class Snapshot:
     last: Trial | None
     elapsed_s: float
     crashes_wanted: int | None = None  # in a calibration
+    trials_allowed: int | None = None
 
 
 class Observer(Protocol):

@@ -35,6 +35,7 @@ class Subject:
     reproducer: str
     experiment: str
     trial_time: float
+    smp: int = 1
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,11 @@ def build_image(
     brought = with_parents([*_BASE, *_NODES, *shell, *files])
     init = File("init", agent.binary(cache), mode=0o755)
     base = write_archive([*brought, init])
+    archive = overlay(base, overlays) if overlays else base  # an unreadable one is named here
     digest = hashlib.sha256(f"layout {LAYOUT_VERSION}\n".encode())
     without_agent = hashlib.sha256(write_archive(brought)).hexdigest()
     for part in (agent.source_digest(), without_agent, *(_sha256(path) for path in overlays)):
         digest.update(part.encode() + b"\n")
-    archive = overlay(base, overlays) if overlays else base
     return GuestImage(archive, digest.hexdigest(), has_shell=bool(shell))
 
 

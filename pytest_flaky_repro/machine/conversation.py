@@ -12,6 +12,7 @@ from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.machine.console import ConsoleLog
 
 NEVER = float("inf")
+STOPPED = "stopped before it ended"
 WORDS_MAX, WORDS_BYTES = 510, 8000  # what agent.c has room for
 
 

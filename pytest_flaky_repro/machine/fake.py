@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from pytest_flaky_repro.crash import Phase
-from pytest_flaky_repro.machine.conversation import End, Ended, Gone
+from pytest_flaky_repro.machine.conversation import STOPPED, End, Ended, Gone
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal
@@ -95,7 +95,7 @@ class FakeMachine:
         seconds = fake.crash_seconds if crashes else fake.seconds
         console = _child(fake.console if crashes else SURVIVOR, seconds, stop)
         if console is None:
-            return TrialFacts(Phase.RUN, boot, gone=Gone.STOPPED, detail="stopped before it ended")
+            return TrialFacts(Phase.RUN, boot, gone=Gone.STOPPED, detail=STOPPED)
         facts = TrialFacts(
             Phase.RUN, boot, console=console, trial_console=console, exposure_s=seconds
         )

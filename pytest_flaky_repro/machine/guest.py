@@ -18,6 +18,7 @@ from pytest_flaky_repro.machine.clock import PhaseClock
 from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
 from pytest_flaky_repro.machine.conversation import (
     NEVER,
+    STOPPED,
     Command,
     End,
     Ended,
@@ -206,7 +207,7 @@ class Guest:
                 return
             raise GuestGone(_gone_by(code), self.exit_detail)
         if self._stop.is_set():
-            raise GuestGone(Gone.STOPPED, "stopped before it ended")
+            raise GuestGone(Gone.STOPPED, STOPPED)
         end_at = self._trial.end_at() if self._trial is not None else None
         if end_at is not None and time.monotonic() >= end_at:
             raise GuestGone(Gone.REPORTED, "the kernel's report is complete")

@@ -28,7 +28,7 @@ def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
         msg = f"{source}: {path}: no such file. Give the path of a bzImage."
         raise UsageError(msg) from error
     except OSError as error:
-        msg = f"{source}: {path} cannot be read: {error.strerror}"
+        msg = f"{source}: {path} cannot be read: {error.strerror}. Give the path of a bzImage."
         raise UsageError(msg) from error
     problem = _problem(content)
     if problem is not None:

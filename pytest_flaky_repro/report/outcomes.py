@@ -74,11 +74,17 @@ def properties(verdict: Verdict) -> dict[str, str]:
         "repro.crashes": str(verdict.crashes),
         "repro.infrastructure": str(verdict.void + verdict.lost),
         "repro.confidence": f"{verdict.design.confidence_safe:g}",
-        "repro.rate_upper": f"{verdict.rate_upper:.6g}",
+        "repro.rate_upper": f"{_rate_upper(verdict):.6g}",
         "repro.rate_lower": f"{verdict.rate_lower:.6g}",
         "repro.kernel_sha256": verdict.subject.kernel_sha256,
         "repro.evidence": str(verdict.evidence),
     }
+
+
+def _rate_upper(verdict: Verdict) -> float:
+    """The bound that the verdict's own words give."""
+    is_safe = verdict.conclusion is Conclusion.SAFE
+    return sentences.safe_bound(verdict) if is_safe else verdict.rate_upper
 
 
 def comparison_summary(verdict: ComparisonVerdict) -> dict[str, Any]:

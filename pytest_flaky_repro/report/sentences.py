@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.evidence import UNFINISHED
+from pytest_flaky_repro.machine.conversation import STOPPED
+from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats.bounds import e_values, rate_bounds, zero_crash_upper
 from pytest_flaky_repro.stats.budget import rate_excluded_with_losses
 from pytest_flaky_repro.stats.compare import Difference
@@ -115,7 +117,10 @@ def _min_rate(verdict: Verdict) -> str:
 
 def _condition(verdict: Verdict) -> str:
     subject = verdict.subject
-    return f"with this reproducer, trials of up to {subject.trial_time:g} s, and these hosts"
+    cpus = "1 CPU" if subject.smp == 1 else f"{subject.smp} CPUs"
+    return (
+        f"with this reproducer, {cpus}, trials of up to {subject.trial_time:g} s, and these hosts"
+    )
 
 
 def _explain_safe(verdict: Verdict) -> list[str]:
@@ -140,13 +145,25 @@ def _explain_safe(verdict: Verdict) -> list[str]:
             "No trials of the known-bad kernel were run between these (--repro-control-every 0): "
             "a host that hides the crash would not have been noticed."
         )
-    if verdict.lost + verdict.void:
-        total = rate_excluded_with_losses(design, verdict.tally, verdict.void)
+    lost, void = _unexplained(verdict)
+    if lost + void:
+        tally = Tally(verdict.intact, verdict.intact + lost, verdict.crashes)
+        total = rate_excluded_with_losses(design, tally, void)
         lines.append(
-            f"{verdict.lost} trials were lost after START and {verdict.void} never started: if the "
+            f"{lost} trials were lost after START and {void} never started: if the "
             f"bug hides behind those, only a total rate of {upwards(total)} or more is ruled out."
         )
     return lines
+
+
+def _unexplained(verdict: Verdict) -> tuple[int, int]:
+    """Lost and void trials that no interruption of ours explains."""
+    votes = [
+        trial.outcome.vote
+        for trial in verdict.trials
+        if trial.arm == "test" and trial.detail not in (STOPPED, UNFINISHED)
+    ]
+    return votes.count(Vote.LOST), votes.count(Vote.VOID)
 
 
 def _explain_crashes(verdict: Verdict) -> list[str]:
@@ -175,15 +192,15 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             f"confidence {confidence(design.confidence_safe)}."
         )
         values = e_values(design, verdict.tally)
+        against_noise = f"; against {percent(design.noise)} or less: {values.against_noise:.3g}"
         lines.append(
             f"Evidence (e-values) against a rate of {percent(design.min_rate)} or more: "
-            f"{values.against_min_rate:.3g}; against {percent(design.noise)} or less: "
-            f"{values.against_noise:.3g}."
+            f"{values.against_min_rate:.3g}{against_noise if design.noise else ''}."
         )
     if verdict.still_needed is not None:
         lines.append(
             f"{verdict.still_needed} more surviving trials would make it safe at "
-            f"{_min_rate(verdict)}; go on with --repro-resume."
+            f"{_min_rate(verdict)}; go on with --repro-resume, and a larger budget if it was spent."
         )
     return lines
 
@@ -234,7 +251,10 @@ def progress(snapshot: Snapshot) -> str:
     parts += [f"{snapshot.lost} lost"] * bool(snapshot.lost)
     parts += [f"{snapshot.void} void"] * bool(snapshot.void)
     if snapshot.crashes_wanted:
-        parts.append(f"calibrating: {snapshot.crashes_wanted} crashes wanted")
+        parts.append(
+            f"calibrating: {snapshot.crashes_wanted} crashes wanted, "
+            f"at most {snapshot.trials_allowed} trials (--repro-calibrate-trials)"
+        )
     if snapshot.needed:
         parts.append(f"safe in {snapshot.needed}")
         done = tally.trials_low

@@ -31,3 +31,11 @@ def write_summary(reporter: pytest.TerminalReporter, verdicts: list[dict[str, An
             where = f"{kind['rate']}; first: trial {kind['first']}"
             reporter.write_line(f"    {kind['count']:5} x {kind['title']}{mark} ({where})")
         reporter.write_line(f"    evidence: {verdict['evidence']}")
+
+
+def write_how_to_go_on(reporter: pytest.TerminalReporter, evidence: str) -> None:
+    """After Ctrl-C."""
+    reporter.write_line(
+        f"flaky-repro: every trial that ended is on record in {evidence}; "
+        "to go on: the same command, with --repro-resume"
+    )

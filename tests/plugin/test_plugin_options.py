@@ -174,3 +174,27 @@ def test_an_unused_plugin_leaves_another_owner_of_a_short_name_alone(project: Pr
     project.test("def test_it(pytestconfig): assert pytestconfig.getoption('theirs') == 'x'")
     result = project.pytester.runpytest_inprocess("--kernel=x", "-p", "no:hypothesispytest")
     result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            'check("ok.c", smp=2)',
+            "*unknown argument 'smp'. It is a setting: @pytest.mark.repro(smp=*",
+        ),
+        ('measure("ok.c", crahs="KASAN")', "*unknown argument 'crahs'. Known are: crash, ok_exit*"),
+    ],
+)
+def test_an_unknown_word_in_a_call_is_no_verdict(project: Project, call: str, said: str) -> None:
+    """It was ignored once, and a race on one CPU was safe."""
+    project.test(f"def test_it(repro, kernel): repro.{call}")
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([said])
+
+
+def test_a_missing_archive_is_an_error_with_its_name(project: Project) -> None:
+    result = project.run("--initrd=nosuch.cpio")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*cannot read the archive *nosuch.cpio: No such file*"])

@@ -86,6 +86,14 @@ def test_no_evidence_is_an_empty_history(tmp_path: Path) -> None:
     assert load_history(tmp_path / "none", PLAN).trials == ()
 
 
+def test_a_run_of_another_plan_in_between_does_not_hide_this_plan_s_trials(tmp_path: Path) -> None:
+    older = write(tmp_path, LOG)
+    write(tmp_path, [trial(0)], replace(PLAN, parameters={"smp": 2}))
+    history = load_history(tmp_path, PLAN)
+    assert history.files == (older.name,)
+    assert history.trials == tuple(LOG)
+
+
 # ---- damage
 
 

@@ -212,13 +212,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    from pytest_flaky_repro.report import terminal
-
     summaries = session_of(config).summaries
     if summaries:
-        terminal.write_summary(terminalreporter, summaries)
+        from pytest_flaky_repro.report.terminal import write_summary
+
+        write_summary(terminalreporter, summaries)
     if exitstatus == pytest.ExitCode.INTERRUPTED and _in_use(config):
-        terminal.write_how_to_go_on(terminalreporter, settings_of(config)["evidence"])
+        from pytest_flaky_repro.report.terminal import write_how_to_go_on
+
+        write_how_to_go_on(terminalreporter, settings_of(config)["evidence"])
 
 
 def _is_worker(config: pytest.Config) -> bool:

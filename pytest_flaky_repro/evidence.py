@@ -195,8 +195,9 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
         raise UsageError(msg)
     _refuse_another_plan(newest, records[0], plan)
     chain = [*records[0]["continues"], newest.name]
-    trials = replayed([list(read_records(folder / name)) for name in chain], plan.experiment)
-    return History(tuple(chain), tuple(trials))
+    read = {file.name: records for file, records in found}
+    files = [read.get(name) or list(read_records(folder / name)) for name in chain]
+    return History(tuple(chain), tuple(replayed(files, plan.experiment)))
 
 
 def replayed(files: Sequence[Sequence[Mapping[str, Any]]], experiment: str) -> list[Trial]:

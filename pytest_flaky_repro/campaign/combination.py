@@ -158,13 +158,8 @@ def judge_in_order(plan: Plan, votes: Sequence[Vote]) -> tuple[Tally, Decision]:
     """
     if plan.design.noise == 0.0 and Vote.CRASH in votes:
         return Tally.of(votes), Decision.CRASHES
-    tally = Tally(0, 0, 0)
-    for vote in votes:
-        tally = tally.add(vote)
-        decision = plan.decide(tally)
-        if decision is not Decision.CONTINUE:
-            return tally, decision
-    return tally, Decision.CONTINUE
+    judged = plan.judge(votes)
+    return judged.tally, judged.decision
 
 
 def _by_host(group: Sequence[Job], rules: Rules) -> dict[str, Tally]:

@@ -9,6 +9,7 @@ from pytest_flaky_repro.machine.spec import Accel, Emulator, GuestSpec
 BASE_APPEND = (
     "console=ttyS0",  # the 8250: the only output that the smallest kernels have
     "panic=-1",  # a panic ends the guest at once: QEMU leaves because of -no-reboot
+    "sysrq_always_enabled",  # a guest that is stuck can be asked for backtraces (see stall.py)
 )
 
 

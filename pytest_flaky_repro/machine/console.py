@@ -52,9 +52,16 @@ class TrialConsole:
         self._mark = mark
         self._window = b""
         self._log: ConsoleLog | None = None
+        self._closed = False
         self.collector = collector
 
+    def close(self) -> None:
+        """What comes from here on is not the trial's: it was asked for by its observer."""
+        self._closed = True
+
     def feed(self, chunk: bytes) -> None:
+        if self._closed:
+            return
         if self._log is None:
             self._window += chunk
             before, mark, chunk = self._window.partition(self._mark)

@@ -27,6 +27,14 @@ from pytest_flaky_repro.machine.conversation import (
     Ready,
 )
 from pytest_flaky_repro.machine.spec import Deadlines, Emulator, GuestSpec
+from pytest_flaky_repro.machine.stall import (
+    SYSRQ_CPU_S,
+    SYSRQ_KEYS,
+    SYSRQ_QUIET_S,
+    StallWatch,
+    describe_cpus,
+    read_cpus,
+)
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.streams import Role, Streams
 
@@ -60,6 +68,7 @@ class Guest:
         self._untrusted: str | None = None
         self._trial: TrialConsole | None = None
         self._sequence = 0
+        self._watch = StallWatch(spec.smp)
         self._streams = Streams(stop)
         try:
             wires = Wires(*(self._streams.wire(r) for r in (Role.CONSOLE, Role.FRAMES, Role.QMP)))
@@ -137,7 +146,7 @@ class Guest:
         self._say(Kind.QUIT, "quit", {})
         clock = self._clock(self._limits.leave_cpu_s)
         while self._streams.returncode() is None and not clock.expired():
-            if self._stop.is_set():
+            if self._stop.is_set() or self._watch.verdict is not None:
                 break
             self._pump(clock)
         self.kill()
@@ -211,21 +220,58 @@ class Guest:
         end_at = self._trial.end_at() if self._trial is not None else None
         if end_at is not None and time.monotonic() >= end_at:
             raise GuestGone(Gone.REPORTED, "the kernel's report is complete")
+        if self._watch.verdict is not None:
+            raise GuestGone(Gone.STALLED, f"no progress in phase {phase}: {self._watch.verdict}")
         if clock.expired():
             why = f"no progress in phase {phase}: {clock.describe()}; {self._examine()}"
+            self._ask_for_backtraces()
             raise GuestGone(Gone.STALLED, why)
 
     def _examine(self) -> str:
         """Asks QEMU what the CPUs of a silent guest are doing."""
         clock = PhaseClock(self.pid, cpu_s=5.0, idle_s=2.0, wall_cap_s=5.0)
+        dumps = self.qmp.dumps
         self._streams.write(Role.QMP, qmp.REGISTERS)
-        while self.qmp.registers is None:
+        while self.qmp.dumps == dumps:
             if clock.expired() or self._streams.returncode() is not None:
                 return "QEMU itself does not answer"
             self._pump(clock)
-        return qmp.describe_cpus(self.qmp.registers)
+        return describe_cpus(self.qmp.registers or "")
+
+    def _ask_for_backtraces(self) -> None:
+        """SysRq over a serial break, into the console that is kept; the trial's is closed first.
+
+        A kernel without CONFIG_MAGIC_SYSRQ_SERIAL ignores it, and says nothing more.
+        """
+        if self._trial is not None:
+            self._trial.close()
+        for key in SYSRQ_KEYS:
+            breaks, said = self.qmp.breaks, self.console.total
+            self._streams.write(Role.QMP, qmp.BREAK)
+            if not self._pump_until(lambda n=breaks: self.qmp.breaks > n):  # type: ignore[misc]
+                return
+            self._streams.write(Role.CONSOLE, key.encode())
+            self._pump_until(lambda: False)
+            if self.console.total == said:
+                return
+
+    def _pump_until(self, done: Callable[[], bool]) -> bool:
+        """Pumps until ``done``; False once the guest is silent or its time for this is spent."""
+        clock = PhaseClock(self.pid, cpu_s=SYSRQ_CPU_S, idle_s=SYSRQ_QUIET_S, wall_cap_s=60.0)
+        quiet_until = time.monotonic() + 10 * SYSRQ_QUIET_S
+        said = self.console.total
+        while not done():
+            if self.console.total != said:
+                said, quiet_until = self.console.total, time.monotonic() + SYSRQ_QUIET_S
+            spent = clock.expired() or time.monotonic() >= quiet_until
+            if spent or self._stop.is_set() or self._streams.returncode() is not None:
+                return False
+            self._pump(clock)
+        return True
 
     def _pump(self, clock: PhaseClock) -> None:
+        if self._watch.is_due():
+            self._streams.write(Role.QMP, qmp.REGISTERS)
         timeout = clock.next_look()
         end_at = self._trial.end_at() if self._trial is not None else None
         if end_at is not None:
@@ -241,7 +287,10 @@ class Guest:
         if role is Role.STDERR:
             self._stderr.append(chunk)
         elif role is Role.QMP:
+            dumps = self.qmp.dumps
             self.qmp.feed(chunk)
+            if self.qmp.dumps > dumps and self.qmp.registers is not None:
+                self._watch.look(read_cpus(self.qmp.registers), process.cpu_seconds(self.pid))
         else:
             if role is Role.CONSOLE:
                 self.console.append(chunk)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.machine.file_kinds import is_bzimage, name_kind
+
+_LOADED_AT = 16 << 20  # pref_address of every x86-64 kernel: what lies below is not used for it
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,20 @@ class KernelImage:
     sha256: str
     banner: str  # release and build, from the image's own header; may be empty
 
+    @property
+    def release(self) -> str:
+        """The first word of the banner: what uname -r will say."""
+        return self.banner.partition(" ")[0]
+
+    @property
+    def memory_needed(self) -> int:
+        """Bytes of memory, from address 0, that the kernel takes before it knows the memory map.
+
+        init_size behind the address that it prefers; a relocatable kernel may do with less.
+        """
+        init_size: int = struct.unpack_from("<I", self.content, 0x260)[0]
+        return _LOADED_AT + init_size
+
 
 def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
     """Reads and checks an image; UsageError says what the file is instead, and the mend."""
@@ -28,7 +45,8 @@ def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
         msg = f"{source}: {path}: no such file. Give the path of a bzImage."
         raise UsageError(msg) from error
     except OSError as error:
-        msg = f"{source}: {path} cannot be read: {error.strerror}. Give the path of a bzImage."
+        hint = _in_folder(path)
+        msg = f"{source}: {path} cannot be read: {error.strerror}. Give the path of a bzImage{hint}."
         raise UsageError(msg) from error
     problem = _problem(content)
     if problem is not None:
@@ -37,20 +55,19 @@ def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
     return KernelImage(path, content, hashlib.sha256(content).hexdigest(), _banner(content))
 
 
-def _problem(content: bytes) -> str | None:  # noqa: PLR0911 - one answer a kind of file
+def _in_folder(path: Path) -> str:
+    """Whoever names the folder of a build means the image in it."""
+    image = path / "arch/x86/boot/bzImage"
+    return f", such as {image}" if image.is_file() else ""
+
+
+def _problem(content: bytes) -> str | None:
     if not content:
         return "it is empty"
-    if content[:4] == b"\x7fELF":
-        return "it is an ELF file (a vmlinux?). Use arch/x86/boot/bzImage of the same build."
-    if content[:2] == b"\x1f\x8b":
-        return "it is a gzip file. Unpack it first (gunzip), or use the bzImage of the build."
-    if content[0x38:0x3C] == b"ARM\x64":
-        return "it is an arm64 Image. Only x86-64 guests are supported."
-    if (
-        len(content) < 0x268
-        or content[0x202:0x206] != b"HdrS"
-        or content[0x1FE:0x200] != b"\x55\xaa"
-    ):
+    if not is_bzimage(content):
+        kind = name_kind(content)
+        if kind is not None:
+            return f"it is {kind[0]}. {kind[1]}"
         return "it has no Linux boot header (HdrS). Use arch/x86/boot/bzImage of a kernel build."
     version = int.from_bytes(content[0x206:0x208], "little")
     if version < 0x20C:
@@ -59,10 +76,20 @@ def _problem(content: bytes) -> str | None:  # noqa: PLR0911 - one answer a kind
         )
     if not content[0x236] & 1:  # xloadflags, XLF_KERNEL_64
         return "it is a 32-bit kernel. Build with CONFIG_64BIT=y."
-    sectors, paragraphs = content[0x1F1] or 4, struct.unpack_from("<I", content, 0x1F4)[0]
-    if len(content) < (sectors + 1) * 512 + paragraphs * 16:
+    if len(content) < protected_mode_offset(content) + syssize(content):
         return "it is cut short: its header promises more bytes than the file has. Copy it again."
     return None
+
+
+def protected_mode_offset(content: bytes) -> int:
+    """Where the real-mode setup code ends (setup_sects)."""
+    return ((content[0x1F1] or 4) + 1) * 512
+
+
+def syssize(content: bytes) -> int:
+    """Bytes of the protected-mode part."""
+    paragraphs: int = struct.unpack_from("<I", content, 0x1F4)[0]
+    return paragraphs * 16
 
 
 def _banner(content: bytes) -> str:

@@ -10,6 +10,7 @@ REGISTERS = (
     b'{"execute": "human-monitor-command",'
     b' "arguments": {"command-line": "info registers -a"}, "id": "registers"}\n'
 )
+BREAK = b'{"execute": "chardev-send-break", "arguments": {"id": "console"}, "id": "break"}\n'
 
 
 class QmpReader:
@@ -19,6 +20,8 @@ class QmpReader:
         self._rest = b""
         self.shutdown_reason: str | None = None
         self.registers: str | None = None
+        self.dumps = 0  # of registers, so far
+        self.breaks = 0  # sent down the console's line so far
 
     def feed(self, chunk: bytes) -> None:
         *lines, self._rest = (self._rest + chunk).split(b"\n")
@@ -31,23 +34,6 @@ class QmpReader:
             self.shutdown_reason = str(message.get("data", {}).get("reason", "unknown"))
         elif message.get("id") == "registers":
             self.registers = str(message.get("return", ""))
-
-
-def describe_cpus(registers: str) -> str:
-    """What the CPUs of a silent guest do, from the answer to ``info registers -a``.
-
-    Each CPU has a line with ``RIP= RFL= ... HLT=``; bit 9 of RFL is the interrupt flag. Halted
-    with interrupts off ends by nothing but an NMI; halted with interrupts on is idle.
-    """
-    states = []
-    for line in registers.splitlines():
-        words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if "RFL" in words and "HLT" in words:
-            states.append((words["HLT"] == "1", bool(int(words["RFL"], 16) & 0x200)))
-    if not states:
-        return "QEMU's register dump could not be read"
-    if all(halted and not interrupts for halted, interrupts in states):
-        return "every CPU is halted with interrupts off: the guest is dead"
-    if all(halted for halted, _ in states):
-        return "every CPU is halted and waits for an interrupt"
-    return "a CPU is running: the guest spins or is slow"
+            self.dumps += 1
+        elif message.get("id") == "break":
+            self.breaks += 1

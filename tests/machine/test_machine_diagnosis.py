@@ -97,29 +97,6 @@ def test_why_the_reproducer_did_not_start(code: int, said: str) -> None:
 # ---- what the CPUs of a silent guest do; the form of QEMU 7.2's answer
 
 
-def registers(*cpus: tuple[int, int]) -> str:
-    return "\n".join(
-        f"CPU#{i}\nRAX=0000000000000000 RBX=0000000000000001\n"
-        f"RIP=ffffffff81000000 RFL={flags:08x} [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT={halted}"
-        for i, (flags, halted) in enumerate(cpus)
-    )
-
-
-@pytest.mark.parametrize(
-    ("cpus", "said"),
-    [
-        ([(0x46, 1)], "the guest is dead"),
-        ([(0x46, 1), (0x46, 1)], "the guest is dead"),
-        ([(0x246, 1)], "waits for an interrupt"),
-        ([(0x46, 1), (0x246, 1)], "waits for an interrupt"),
-        ([(0x46, 1), (0x246, 0)], "a CPU is running"),
-        ([], "could not be read"),
-    ],
-)
-def test_what_the_cpus_do(cpus: list[tuple[int, int]], said: str) -> None:
-    assert said in qmp.describe_cpus(registers(*cpus))
-
-
 def test_qmp_is_read_however_it_is_cut() -> None:
     stream = (
         b'{"QMP": {"version": {}}}\r\n{"return": {}}\r\n'

@@ -52,6 +52,12 @@ def no_initrd_kernel() -> Path:
 
 
 @pytest.fixture(scope="session")
+def described_kernel() -> Path:
+    """Carries its own configuration (IKCONFIG), and is packed with zstd."""
+    return _kernel("described")
+
+
+@pytest.fixture(scope="session")
 def emulator() -> Emulator:
     """The machine's QEMU."""
     try:

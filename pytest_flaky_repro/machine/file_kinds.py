@@ -67,12 +67,10 @@ def is_bzimage(content: bytes) -> bool:
 
 def _elf(content: bytes) -> tuple[str, str]:
     order = ">" if content[5:6] == b"\x02" else "<"
-    kind, machine = (
-        struct.unpack_from(f"{order}HH", content, 16) if len(content) > 20 else (0, 0)
-    )
-    name = _MACHINES.get(machine, f"machine {machine}")
+    kind, machine = struct.unpack_from(f"{order}HH", content, 16) if len(content) > 20 else (0, 0)
+    name = f" for {_MACHINES.get(machine, f'machine {machine}')}" if machine else ""
     if b"Linux version " in content:
-        what = f"an ELF file: a vmlinux for {name}"
+        what = f"an ELF file: a vmlinux{name}"
     else:
-        what = f"an ELF file ({_ELF_TYPES.get(kind, 'a vmlinux?')} for {name})"
+        what = f"an ELF file ({_ELF_TYPES.get(kind, 'a vmlinux?')}{name})"
     return what, _BUILD if machine in (0, 62) else "Only x86-64 guests are supported."

@@ -23,7 +23,7 @@ from pytest_flaky_repro.machine.kernel_image import KernelImage, protected_mode_
 _MARK = b"IKCFG_ST"
 _LIMIT = 1 << 24  # bytes; a full .config has some 300,000
 _LINE = re.compile(r"CONFIG_(?P<set>\w+)=(?P<value>.+)|# CONFIG_(?P<unset>\w+) is not set")
-_TITLE = re.compile(r"^# Linux/\S+ (?P<version>[0-9]+\.[0-9]+\S*) Kernel Configuration", re.M)
+_TITLE = re.compile(r"(?m)^# Linux/\S+ (?P<version>[0-9]+\.[0-9]+\S*) Kernel Configuration")
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:
         raise UsageError(msg) from error
     except OSError as error:
         hint = _in_folder(path)
-        msg = f"{source}: {path} cannot be read: {error.strerror}. Give the path of a bzImage{hint}."
+        msg = (
+            f"{source}: {path} cannot be read: {error.strerror}. Give the path of a bzImage{hint}."
+        )
         raise UsageError(msg) from error
     problem = _problem(content)
     if problem is not None:
@@ -61,7 +63,7 @@ def _in_folder(path: Path) -> str:
     return f", such as {image}" if image.is_file() else ""
 
 
-def _problem(content: bytes) -> str | None:
+def _problem(content: bytes) -> str | None:  # noqa: PLR0911 - one answer a kind of file
     if not content:
         return "it is empty"
     if not is_bzimage(content):

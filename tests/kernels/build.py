@@ -35,7 +35,10 @@ TARBALL = Path("/usr/src") / f"{SOURCE}.tar.xz"
 
 # One object tree for all variants that differ from bare in an option or two: changing .config
 # and running make again then rebuilds a handful of files. SMP changes every object.
-OBJECT_TREES = {"bare": "bare", "no_console": "bare", "no_initrd": "bare", "smp": "smp"}
+OBJECT_TREES = {
+    **dict.fromkeys(("bare", "described", "no_console", "no_initrd"), "bare"),
+    "smp": "smp",
+}
 
 # What a build needs: the Debian package, and a file or command that shows it is there.
 TOOLS = {"flex": "flex", "bison": "bison", "bc": "bc", "make": "make", "gcc": "gcc"}

@@ -54,7 +54,7 @@ def test_an_unknown_kernel_is_refused_with_the_names_there_are() -> None:
         [sys.executable, SCRIPT, "nosuch"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "there are: bare, lkdtm, no_console, no_initrd, smp" in done.stderr
+    assert "there are: bare, described, lkdtm, no_console, no_initrd, smp" in done.stderr
 
 
 def test_the_cache_lies_where_the_environment_says(

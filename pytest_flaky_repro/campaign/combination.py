@@ -39,6 +39,7 @@ class Combined:
     """The verdict on one experiment, from all its jobs."""
 
     item: str
+    items: tuple[str, ...]  # all tests that asked this question; one may have many names
     kernel: str
     plan_hash: str
     conclusion: Conclusion
@@ -128,14 +129,17 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
     }
     tally, decision = judge_in_order(plan, pool(votes))
     hosts = _by_host(group, rules)
+    void = sum(v.count(Vote.VOID) for v in votes.values())
+    nothing_ran = tally.trials_high == 0 and void > 0
     return Combined(
         item=first.item,
+        items=tuple(dict.fromkeys(job.item for job in group)),
         kernel=first.kernel,
         plan_hash=first.plan_hash,
-        conclusion=_CONCLUSIONS[decision],
+        conclusion=Conclusion.INFRASTRUCTURE if nothing_ran else _CONCLUSIONS[decision],
         design=design,
         tally=tally,
-        void=sum(v.count(Vote.VOID) for v in votes.values()),
+        void=void,
         jobs=len(group),
         agreement=hosts_agree(hosts) if len(hosts) > 1 else None,
         rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
@@ -195,7 +199,9 @@ def _e_bh(verdicts: Sequence[Combined]) -> list[Combined]:
     crashes = e_bh([value.log_against_noise for value in values], error_crash)
     called = []
     for index, verdict in enumerate(verdicts):
-        conclusion = Conclusion.INCONCLUSIVE
+        conclusion = verdict.conclusion
+        if conclusion is not Conclusion.INFRASTRUCTURE:
+            conclusion = Conclusion.INCONCLUSIVE
         if index in crashes:
             conclusion = Conclusion.CRASHES
         elif index in safe:

@@ -23,6 +23,11 @@ class FactorsGoal:
         self.crashes: dict[Cell, int] = dict.fromkeys(self.cells, 0)
         self.trials: dict[Cell, int] = dict.fromkeys(self.cells, 0)
 
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """Their names, in the order of a cell's levels."""
+        return tuple(self._factors)
+
     def arm_for(self, ticket: int) -> int:
         return ticket % len(self.cells)
 

@@ -15,6 +15,7 @@ from pytest_flaky_repro import crash
 from pytest_flaky_repro.commands.following import follow
 from pytest_flaky_repro.commands.symbols import Symbols
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.machine.file_kinds import name_kind
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.report.sentences import printable
 
@@ -67,7 +68,17 @@ def _logs(
         return
     for name in options.logs:
         data = _read(name)
+        _refuse_other_kinds(name, data)
         yield from _cases(data, name) if options.jsonl else [({"case": name}, data)]
+
+
+def _refuse_other_kinds(name: str, data: bytes) -> None:
+    """A program or an archive shows no crash, and "no crash" would be a wrong answer to it."""
+    kind = name_kind(data)
+    if kind is not None:
+        raise UsageError(
+            f"{name} is no console log, it is {kind[0]}. Give the text that a guest printed"
+        )
 
 
 def _places(

@@ -15,10 +15,10 @@ from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.report.sentences import (
     confidence,
     downwards,
-    percent,
     printable,
     upwards,
 )
+from pytest_flaky_repro.stats import statement
 from pytest_flaky_repro.stats.agreement import Agreed
 from pytest_flaky_repro.stats.family import FamilyRule, false_calls
 
@@ -34,7 +34,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="how errors are shared among several experiments (default: each keeps its own)",
     )
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.epilog = "exit status: 0 all safe, 1 a kernel crashes, 3 undecided, 2 bad input"
+    parser.epilog = (
+        "exit status: 0 all safe, 1 a kernel crashes, 3 undecided or nothing ran, 2 bad input"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,6 +64,7 @@ def _record(verdict: Combined) -> dict[str, Any]:
     agreement = verdict.agreement
     return {
         "item": verdict.item,
+        "items": list(verdict.items),
         "kernel": verdict.kernel,
         "plan_hash": verdict.plan_hash,
         "verdict": verdict.conclusion.value,
@@ -83,17 +86,22 @@ def _record(verdict: Combined) -> dict[str, Any]:
 
 def _lines(verdict: Combined) -> list[str]:
     tally, design = verdict.tally, verdict.design
+    lost = tally.trials_high - tally.trials_low
+    spent = [f"{lost} lost"] * bool(lost) + [f"{verdict.void} void"] * bool(verdict.void)
+    extra = f" (and {', '.join(spent)})" if spent else ""
     lines = [
         (
             f"{verdict.conclusion.value.upper()}  {printable(verdict.item)}: {tally.crashes} "
-            f"crashed of {tally.trials_low} trials in {verdict.jobs} job(s)"
+            f"crashed of {tally.trials_low} trials{extra} in {verdict.jobs} job(s)"
         )
     ]
+    if len(verdict.items) > 1:
+        others = ", ".join(printable(item) for item in verdict.items[1:])
+        lines.append(f"    the same question was asked by {others}")
+    if verdict.conclusion is Conclusion.INFRASTRUCTURE:
+        lines.append("    No trial began: nothing was learned. Each job's own output says why.")
     if verdict.conclusion is Conclusion.SAFE:
-        lines.append(
-            f"    If {percent(design.min_rate)} or more of the trials crashed, this would have "
-            f"been said with probability at most {percent(design.error_safe)}."
-        )
+        lines.append(f"    {statement.meaning(Conclusion.SAFE, design)}")
     elif tally.trials_low:
         lines.append(
             f"    rate at least {downwards(verdict.rate_lower)} at "

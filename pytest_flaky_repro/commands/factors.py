@@ -159,6 +159,8 @@ def _report(goal: FactorsGoal, settings: Settings, why: str) -> dict[str, Any]:
         "confidence": settings["confidence"],
         "why": why,
         "rounds": len(goal.seen),
+        "evidence": settings["evidence"],
+        "factors": list(goal.factors),
         "cells": [
             {"cell": list(cell), "trials": goal.trials[cell], "crashes": goal.crashes[cell]}
             for cell in goal.cells
@@ -190,7 +192,7 @@ def _difference(found: Difference) -> str:
 def _lines(report: dict[str, Any]) -> list[str]:
     lines = [f"{'trials':>7} {'crashes':>8}   combination"]
     lines += [
-        f"{cell['trials']:7} {cell['crashes']:8}   {printable(', '.join(cell['cell']))}"
+        f"{cell['trials']:7} {cell['crashes']:8}   {_combination(report['factors'], cell['cell'])}"
         for cell in report["cells"]
     ]
     lines += ["", "does it matter?"]
@@ -210,8 +212,15 @@ def _lines(report: dict[str, Any]) -> list[str]:
             f"at most {error} ({confidence(report['confidence'])} for the whole table). "
             f"Ended: {printable(report['why'])}."
         ),
+        f"The trials are on record in {printable(report['evidence'])}.",
     ]
     return lines
+
+
+def _combination(factors: Sequence[str], levels: Sequence[str]) -> str:
+    """Such as ``kernel=old, smp=2``."""
+    pairs = zip(factors, levels, strict=True)
+    return printable(", ".join(f"{factor}={level}" for factor, level in pairs))
 
 
 def _share(crashes: int, trials: int) -> str:

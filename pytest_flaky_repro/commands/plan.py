@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro import settings
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.report import plan_picture
 from pytest_flaky_repro.report.sentences import confidence, percent, upwards
 from pytest_flaky_repro.stats import Design, plan_for
 from pytest_flaky_repro.stats.budget import largest_confidence, smallest_min_rate
+from pytest_flaky_repro.stats.fixed import FixedTest, fixed_test
+
+_LONGEST_S = 1e9  # of a trial: thirty years
 
 RATES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # of the minimum rate
 
@@ -25,28 +30,49 @@ def add(parser: argparse.ArgumentParser) -> None:
     argument("--trial-time", default="10", metavar="S", help="of one trial (default: 10)")
     argument("--jobs", default="1", metavar="N", help="guests at once (default: 1)")
     argument("--max-trials", metavar="N", help="what would this budget buy?")
+    argument(
+        "--picture", type=Path, metavar="FILE",
+        help="draw the chances and the trials over the true crash rate (.svg, .png or .pdf)",
+    )  # fmt: skip
     argument("--json", action="store_true", help="for machines")
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.picture is not None:
+        plan_picture.check(options.picture)
     report = foretell(options)
-    print(json.dumps(report, indent=1) if options.json else "\n".join(_lines(report)))
+    if options.picture is not None:
+        _draw(options, report)
+    text = json.dumps(report, indent=1, allow_nan=False) if options.json else _text(report)
+    print(text)
     return 0
+
+
+def _draw(options: argparse.Namespace, report: dict[str, Any]) -> None:
+    design = _design(options)
+    picture = plan_picture.PlanPicture(
+        plan=plan_for(design),
+        fixed=fixed_test(design),
+        budget=report["max_trials"],
+        seconds_per_trial=report["seconds_per_trial"] / report["jobs"],
+    )
+    plan_picture.draw(options.picture, picture)
 
 
 def foretell(options: argparse.Namespace) -> dict[str, Any]:
     """All numbers of the plan; times in seconds, rates per trial."""
     design = _design(options)
     sure = design.confidence_safe
-    per_trial = _value(options, "boot_seconds", settings.seconds)
-    per_trial += _value(options, "trial_time", settings.seconds)
+    per_trial: float = _value(options, "boot_seconds", _seconds)
+    per_trial += _value(options, "trial_time", _seconds)
     jobs = _value(options, "jobs", settings.count)
     budget = None
     if options.max_trials is not None:
         budget = _value(options, "max_trials", settings.count)
     plan = plan_for(design)
     rates = sorted({min(0.999, share * design.min_rate) for share in RATES} | {design.noise})
-    rows = [_row(point, per_trial / jobs) for point in plan.operating_curve(rates, budget)]
+    fixed = fixed_test(design)
+    rows = [_row(point, per_trial / jobs, fixed) for point in plan.operating_curve(rates, budget)]
     return {
         "confidence": sure,
         "min_rate": design.min_rate,
@@ -57,6 +83,8 @@ def foretell(options: argparse.Namespace) -> dict[str, Any]:
         "jobs": jobs,
         "max_trials": budget,
         "plan_hash": plan.digest(),
+        "fixed_trials": fixed.trials if fixed is not None else None,
+        "fixed_most_crashes": fixed.most_crashes if fixed is not None else None,
         "rates": rows,
         "budget_buys": _buys(design, budget) if budget is not None else None,
     }
@@ -85,7 +113,7 @@ def _buys(design: Design, budget: int) -> dict[str, Any]:
     }
 
 
-def _row(point: Any, seconds: float) -> dict[str, float]:
+def _row(point: Any, seconds: float, fixed: FixedTest | None) -> dict[str, float | None]:
     return {
         "rate": point.rate,
         "p_safe": point.p_safe,
@@ -93,7 +121,15 @@ def _row(point: Any, seconds: float) -> dict[str, float]:
         "p_inconclusive": point.p_inconclusive,
         "expected_trials": point.expected_trials,
         "expected_seconds": point.expected_trials * seconds,
+        "p_safe_fixed": fixed.p_safe(point.rate) if fixed is not None else None,
     }
+
+
+def _seconds(text: str) -> float:
+    value = settings.seconds(text)
+    if value > _LONGEST_S:
+        raise ValueError(f"at most {_LONGEST_S:g} seconds")
+    return value
 
 
 def _value(options: argparse.Namespace, name: str, parse: settings.Parse) -> Any:
@@ -103,6 +139,10 @@ def _value(options: argparse.Namespace, name: str, parse: settings.Parse) -> Any
     except ValueError as error:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{flag} {text}: expected {error}") from None
+
+
+def _text(report: dict[str, Any]) -> str:
+    return "\n".join(_lines(report))
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
@@ -117,6 +157,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
             f"{_time(report['safe_after_seconds'])} with {report['jobs']} guest(s) at once, "
             f"{report['seconds_per_trial']:g} s each"
         ),
+        *_fixed_lines(report),
         "",
         "if this share of   it would say                        after, on average",
         "trials crashes     crashes   safe      inconclusive   trials   time",
@@ -128,6 +169,18 @@ def _lines(report: dict[str, Any]) -> list[str]:
         for row in report["rates"]
     ]
     return lines + _budget_lines(report)
+
+
+def _fixed_lines(report: dict[str, Any]) -> list[str]:
+    """What the same promises would cost if every trial were always run."""
+    if report["fixed_trials"] is None:
+        return []
+    seconds = math.ceil(report["fixed_trials"] / report["jobs"]) * report["seconds_per_trial"]
+    crashes = report["fixed_most_crashes"]
+    most = f", safe with up to {crashes} crashes" if crashes else ""
+    return [
+        f"a test of fixed length: {report['fixed_trials']} trials always{most}: {_time(seconds)}"
+    ]
 
 
 def _budget_lines(report: dict[str, Any]) -> list[str]:

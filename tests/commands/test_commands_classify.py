@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import subprocess
 from collections.abc import Callable
@@ -188,3 +189,20 @@ def test_no_name_moves_the_cursor(command: Callable[..., Any], tmp_path: Path) -
         (tmp_path / name.decode("utf-8", "surrogateescape")).write_bytes(HEALTHY)
     ran = command("classify", *sorted(path.name for path in tmp_path.glob("*.log")))
     assert ran.out == "\\x1b[2J.log: no crash\n\\xdcff.log: no crash\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "seen"),
+    [
+        (Path("/bin/true").read_bytes(), "an ELF file"),
+        (gzip.compress(b"a log"), "a gzip file"),
+    ],
+    ids=["a program", "a packed log"],
+)
+def test_what_is_no_log_is_bad_input(
+    command: Callable[..., Any], tmp_path: Path, content: bytes, seen: str
+) -> None:
+    (tmp_path / "file").write_bytes(content)
+    ran = command("classify", "file")
+    assert (ran.status, ran.out) == (2, "")
+    assert f"file is no console log, it is {seen}" in ran.err

@@ -17,11 +17,27 @@ from pytest_flaky_repro.stats import Design, plan_for
 
 DESIGN = Design(min_rate=0.2, confidence_safe=0.9, confidence_crash=0.8)  # safe after 11
 KEYS = {
-    *("item", "kernel", "plan_hash", "verdict", "trials", "crashes", "lost", "void", "jobs"),
+    *(
+        "item",
+        "items",
+        "kernel",
+        "plan_hash",
+        "verdict",
+        "trials",
+        "crashes",
+        "lost",
+        "void",
+        "jobs",
+    ),
     *("confidence_safe", "confidence_crash", "min_rate", "rate_lower", "rate_upper"),
     *("still_needed", "hosts", "hosts_p_value"),
 }
-OUTCOMES = {"s": Outcome.SURVIVED, "c": Outcome.CRASHED, "l": Outcome.LOST}
+OUTCOMES = {
+    "s": Outcome.SURVIVED,
+    "c": Outcome.CRASHED,
+    "l": Outcome.LOST,
+    "v": Outcome.BOOT_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -38,11 +54,15 @@ class Jobs:
         item: str = "test_it",
         host: str = "h",
         check: bool = True,
+        question: str = "",
     ) -> Path:
-        """One trial a letter: s(urvived), c(rashed), l(ost)."""
-        question = {"lines": plan_for(DESIGN).digest()} if check else {}
+        """One trial a letter: s(urvived), c(rashed), l(ost), v(oid)."""
+        lines = {"lines": plan_for(DESIGN).digest()} if check else {}
         record = PlanRecord(
-            item, {"item": item, **vars(DESIGN), **question, **Rules().parameters()}, item, "k"
+            question or item,
+            {"item": question or item, **vars(DESIGN), **lines, **Rules().parameters()},
+            item,
+            "k",
         )
         writer = EvidenceWriter(self.folder / name, record)
         for ticket, letter in enumerate(outcomes):
@@ -196,3 +216,34 @@ def test_a_file_that_is_no_evidence_is_bad_input(
 def test_no_item_moves_the_cursor(command: Callable[..., Any], jobs: Jobs) -> None:
     jobs.job("a", "c", item="test[\x1b[2J]")
     assert "\\x1b[2J" in command("combine", jobs.folder).out
+
+
+def test_all_tests_that_asked_one_question_are_named(
+    command: Callable[..., Any], jobs: Jobs
+) -> None:
+    jobs.job("a", "ssssss", item="test_a", question="q")
+    jobs.job("b", "sssss", item="test_b", question="q")
+    ran = command("combine", jobs.folder)
+    assert ran.out.startswith("SAFE  test_a: 0 crashed of 11 trials in 2 job(s)\n")
+    assert "the same question was asked by test_b\n" in ran.out
+    (record,) = json.loads(command("combine", "--json", jobs.folder).out)
+    assert record["items"] == ["test_a", "test_b"]
+
+
+@pytest.mark.parametrize("family", ["none", "bonferroni", "ebh"])
+def test_jobs_in_which_nothing_began_have_no_verdict(
+    command: Callable[..., Any], jobs: Jobs, family: str
+) -> None:
+    jobs.job("a", "vvv")
+    jobs.job("b", "vv")
+    ran = command("combine", "--family", family, jobs.folder)
+    assert ran.status == 3
+    assert "INFRASTRUCTURE  test_it: 0 crashed of 0 trials (and 5 void) in 2 job(s)\n" in ran.out
+    assert "No trial began: nothing was learned" in ran.out
+
+
+def test_the_share_of_a_family_can_be_read(command: Callable[..., Any], jobs: Jobs) -> None:
+    for number in range(7):
+        jobs.job(f"{number}", "ss", item=f"test_{number}")
+    said = command("combine", "--family", "bonferroni", jobs.folder).out
+    assert "at 98.57%, whenever" in said  # 1 - 0.1 / 7 = 98.571428...%

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
-KEYS = {"confidence", "why", "rounds", "cells", "effects"}
+KEYS = {"confidence", "why", "rounds", "evidence", "factors", "cells", "effects"}
 REPRODUCER = """\
 #include <stdlib.h>
 
@@ -79,7 +79,8 @@ def test_resume_goes_on_until_the_effect_has_shown(
     assert tickets == sorted(set(tickets))
     shown = ran.out.splitlines()
     assert shown[0].split() == ["trials", "crashes", "combination"]
-    assert shown[1].split()[1:] == ["0", "good"]
+    assert shown[1].split()[1:] == ["0", "MODE=good"]
+    assert shown[-1] == "The trials are on record in .repro."
 
 
 def test_kernels_command_lines_and_expected_crashes_are_factors_too(

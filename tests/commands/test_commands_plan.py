@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pytest_flaky_repro.stats import Design, plan_for
 KEYS = {
     *("confidence", "min_rate", "noise", "safe_after", "safe_after_seconds"),
     *("seconds_per_trial", "jobs", "max_trials", "plan_hash", "rates", "budget_buys"),
+    *("fixed_trials", "fixed_most_crashes"),
 }
 
 
@@ -131,7 +133,7 @@ def test_the_text_says_when_safe_comes_and_what_it_costs(command: Callable[..., 
         *(("--confidence", bad) for bad in ("1", "0.4", "nan", "x", "95%")),
         *(("--min-rate", bad) for bad in ("0", "1", "-0.1", "nan", "x")),
         *(("--noise", bad) for bad in ("1", "-0.1", "nan", "x")),
-        *(("--boot-seconds", bad) for bad in ("0", "-1", "inf", "nan", "x")),
+        *(("--boot-seconds", bad) for bad in ("0", "-1", "inf", "nan", "x", "1e308")),
         *(("--trial-time", bad) for bad in ("0", "-1", "inf", "nan", "10s")),
         *(("--jobs", bad) for bad in ("0", "-1", "1.5", "auto")),
         *(("--max-trials", bad) for bad in ("0", "-1", "1e3", "")),
@@ -160,3 +162,55 @@ def test_a_question_that_no_campaign_answers_is_refused(
     assert ran.status == 2
     assert words[0] in ran.err
     assert seen in ran.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--min-rate", "1e-300"), ("--max-trials", "9" * 25), ("--boot-seconds", "1e9")],
+    ids=["a tiny rate", "a huge budget", "a boot of thirty years"],
+)
+def test_json_holds_numbers_only(command: Callable[..., Any], words: tuple[str, str]) -> None:
+    """RFC 8259 knows neither Infinity nor NaN."""
+    ran = command("plan", "--json", *words)
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    json.loads(ran.out, parse_constant=refuse)
+
+
+def test_a_test_of_fixed_length_is_put_beside_it(command: Callable[..., Any]) -> None:
+    words = ("--noise", "0.01", "--min-rate", "0.05", "--confidence", "0.95")
+    report = foretold(command, *words)
+    at = {row["rate"]: row for row in report["rates"]}
+    assert at[0.05]["p_safe_fixed"] <= 0.05
+    assert 1 - at[0.01]["p_safe_fixed"] <= 0.05
+    assert all(row["expected_trials"] < report["fixed_trials"] for row in report["rates"])
+    said = command("plan", *words).out
+    assert f"a test of fixed length: {report['fixed_trials']} trials always, safe with" in said
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+@pytest.mark.parametrize("words", [(), ("--noise", "0.001", "--max-trials", "50")])
+def test_a_picture_is_drawn(
+    command: Callable[..., Any], tmp_path: Path, suffix: str, words: tuple[str, ...]
+) -> None:
+    ran = command("plan", "--picture", f"plan.{suffix}", *words)
+    assert ran.status == 0
+    begin = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
+    assert (tmp_path / f"plan.{suffix}").read_bytes().startswith(begin)
+
+
+def test_a_picture_names_what_it_shows(command: Callable[..., Any], tmp_path: Path) -> None:
+    command("plan", "--picture", "plan.svg", "--max-trials", "50")
+    drawn = (tmp_path / "plan.svg").read_text()
+    for name in ("safe", "crashes", "inconclusive", "safe, fixed length", "fixed length"):
+        assert f">{name}</text>" in drawn
+    assert "chance to be said" in drawn
+    assert "true crash rate of a trial" in drawn
+
+
+def test_a_picture_of_an_unknown_kind_is_bad_input(command: Callable[..., Any]) -> None:
+    ran = command("plan", "--picture", "plan.gif")
+    assert (ran.status, ran.out) == (2, "")
+    assert "expected a name that ends in .svg, .png, .pdf" in ran.err

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, Experiment, assemble
 from pytest_flaky_repro.campaign.verdict import Subject
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import (
     EvidenceWriter,
     History,
@@ -30,6 +33,9 @@ from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.request import Request, Surroundings
 from pytest_flaky_repro.settings import Settings
 
+if TYPE_CHECKING:
+    from pytest_flaky_repro.machine.cluster.crew import Crew
+
 
 class Bench:
     """Keeps what campaigns of one pytest session share: kernels and accelerator choices."""
@@ -38,6 +44,12 @@ class Bench:
         self._root = root
         self._kernels: dict[Path, KernelImage] = {}
         self.choices: dict[str, Choice] = {}
+        self._crew: Crew | None = None
+
+    def close(self) -> None:
+        """Leaves the cluster, if one was used."""
+        if self._crew is not None:
+            self._crew.close()
 
     def image_of(self, kernel: Kernel) -> KernelImage:
         """The kernel's image, read once a session: one rebuilt meanwhile is not mixed in."""
@@ -71,7 +83,38 @@ class Bench:
         if other is not None:
             yield other
             return
-        with self.qemu(experiment, settings) as machine:
+        way = self.qemu if settings["dask"] is None else self._on_cluster
+        with way(experiment, settings) as machine:
+            if not settings["pause_on_crash"]:
+                yield machine
+                return
+            with _pausing(machine, settings, around) as held:
+                yield held
+
+    @contextmanager
+    def _on_cluster(self, experiment: Experiment, settings: Settings) -> Iterator[Machine]:
+        """The workers of ``--repro-dask``: QEMU and its accelerator are theirs."""
+        from pytest_flaky_repro.machine.cluster.crew import Crew
+        from pytest_flaky_repro.machine.cluster.machine import machine_on
+        from pytest_flaky_repro.machine.cluster.recipe import QemuRecipe
+
+        contents = (experiment.kernel.content, experiment.image.archive)
+        kernel, initramfs = (hashlib.sha256(content).hexdigest() for content in contents)
+        recipe = QemuRecipe(
+            kernel,
+            initramfs,
+            accel=settings["accel"],
+            qemu=settings["qemu"],
+            smp=settings["smp"],
+            memory_mib=settings["memory"],
+            machine_type=settings["machine"],
+            append=settings["append"],
+            limits=Deadlines(boot_cpu_s=settings["boot_timeout"]),
+        )
+        if self._crew is None:
+            self._crew = Crew(settings["dask"])
+        images = dict(zip(recipe.images, contents, strict=True))
+        with machine_on(self._crew, recipe, images) as machine:
             yield machine
 
     @contextmanager
@@ -111,6 +154,7 @@ class Bench:
                 "kernel_path": str(request.kernel.path),
                 "kernel_banner": experiment.kernel.banner,
                 "reproducer_path": str(request.reproducer),
+                "command": request.command,
                 "python": platform.python_version(),
                 "cores": os.cpu_count(),
             },
@@ -118,6 +162,21 @@ class Bench:
         folder = self._root / settings["evidence"] / folder_name(request.item)
         history = load_history(folder, record) if settings["resume"] else History()
         return EvidenceWriter(folder, replace(record, continues=history.files)), history
+
+
+def _pausing(
+    machine: Machine, settings: Settings, around: Surroundings
+) -> AbstractContextManager[Machine]:
+    """``machine`` as ``--repro-pause-on-crash`` asks for it."""
+    from pytest_flaky_repro.machine.pause import pausing
+
+    if not isinstance(machine, QemuMachine) or settings["boot"] != "cold":
+        msg = (
+            "--repro-pause-on-crash holds one guest on this machine, at the end of a boot of its "
+            "own: it needs --repro-boot cold, and neither --repro-dask nor another machine"
+        )
+        raise UsageError(msg)
+    return pausing(machine, around.notice)
 
 
 def subject_of(request: Request, settings: Settings, experiment: Experiment) -> Subject:

@@ -75,7 +75,8 @@ class Repro:
         request = self._request(reproducer, kernel, what)
         known_bad = self._known_bad(request, calibrated_on)
         bench = self._session.bench
-        verdict = conduct.check(bench, request, self.settings, self._surroundings(), known_bad)
+        around = self._surroundings(request)
+        verdict = conduct.check(bench, request, self.settings, around, known_bad)
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict
@@ -93,7 +94,8 @@ class Repro:
         With ``crashes`` it goes on until there were so many: the verdict then bounds the crash
         rate well, and its ``calibration`` is ready for ``check(..., calibrated_on=)``.
         """
-        request, around = self._request(reproducer, kernel, what), self._surroundings()
+        request = self._request(reproducer, kernel, what)
+        around = self._surroundings(request)
         bench = self._session.bench
         if crashes is None:
             verdict = conduct.check(bench, request, self.settings, around)
@@ -119,7 +121,7 @@ class Repro:
         sides = [self._request(reproducer, kernel, what) for kernel in (a, b)]
         item = f"{self._item.nodeid}::{a.name} against {b.name}"
         sides = [replace(side, item=item) for side in sides]
-        around = self._surroundings()
+        around = self._surroundings(sides[0])
         verdict = conduct.compare(self._session.bench, sides[0], sides[1], settings, around)
         self._item.stash.setdefault(COMPARISONS, []).append(verdict)
         return verdict
@@ -132,6 +134,7 @@ class Repro:
             reproducer=self._find(reproducer),
             rules=build_rules(self.settings, what.get("crash"), what.get("ok_exit", (0,))),
             cflags=tuple(what.get("cflags", ())),
+            command=sentences.again(self._item.nodeid, self.settings),
             environment=tuple(f"{key}={value}" for key, value in what.get("env", {}).items()),
         )
         if len(self._session.kernels) > 1 and self._kernel is None:
@@ -162,7 +165,7 @@ class Repro:
     def _calibrated(self, bad: Request, measured: Verdict | None) -> KnownBad:
         bench, wanted = self._session.bench, self.settings["calibrate_crashes"]
         if measured is None or measured.calibration is None:
-            around = self._surroundings()
+            around = self._surroundings(bad)
             measured = conduct.calibrate(bench, bad, self.settings, around, wanted)
             self._item.stash.setdefault(VERDICTS, []).append(measured)
         if measured.calibration is None:
@@ -177,15 +180,17 @@ class Repro:
         assert measured.calibration is not None
         return KnownBad(bad, measured.subject.kernel_sha256, measured.calibration)
 
-    def _surroundings(self) -> Surroundings:
-        hook = self._item.config.hook
+    def _surroundings(self, request: Request) -> Surroundings:
+        hook, observer = self._item.config.hook, ItemObserver(self._item)
+        observer.prepare(request.item, request.kernel.name)
         return Surroundings(
-            observer=ItemObserver(self._item),
+            observer=observer,
             should_stop=self._session.should_stop,
             deadline=self._item.stash.get(DEADLINE, None),
             machine_for=lambda experiment, settings: hook.pytest_repro_machine(
                 config=self._item.config, experiment=experiment, settings=settings
             ),
+            notice=self._session.tell,
         )
 
     def _pick(self, kernel: Kernel | None) -> Kernel:

@@ -25,6 +25,7 @@ class Request:
     reproducer: Path
     rules: Rules
     cflags: tuple[str, ...] = ()
+    command: str = ""  # what runs it again, for who reads the evidence later
     environment: tuple[str, ...] = ()
 
 
@@ -56,6 +57,8 @@ class Surroundings:
     should_stop: Callable[[], str | None]
     deadline: float | None
     machine_for: Callable[[Experiment, Settings], Machine | None]
+    notice: Callable[[str], None] = print
+    """Tells the person at the terminal something now, from any thread."""
 
 
 def build_rules(

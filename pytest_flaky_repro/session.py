@@ -38,6 +38,7 @@ class Session:
             from pytest_flaky_repro.bench import Bench
 
             self._bench = Bench(self.config.invocation_params.dir)
+            self.config.add_cleanup(self._bench.close)
         return self._bench
 
     @property
@@ -48,6 +49,18 @@ class Session:
             texts = settings_of(self.config)["kernel"]
             self._kernels = parse_kernels(texts, self.config.invocation_params.dir)
         return self._kernels
+
+    def tell(self, text: str) -> None:
+        """Writes to the terminal now, from any thread, whatever is captured."""
+        from pytest_flaky_repro.report.live import uncaptured
+
+        reporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is None:  # -p no:terminal
+            return
+        with uncaptured(self.config):
+            reporter.ensure_newline()
+            reporter.write_line(text)
+            reporter.flush()
 
     def should_stop(self) -> str | None:
         """Why running campaigns have to end, if the xdist controller says so."""

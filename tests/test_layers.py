@@ -24,11 +24,12 @@ LAYERS: dict[str, tuple[int, str]] = {
     **dict.fromkeys(
         (
             *("settings", "session", "kernels", "request", "question", "cache", "bench"),
-            *("conduct", "progress", "xdist", "report"),
+            *("conduct", "progress", "xdist", "report", "culprit_guests"),
         ),
         (6, "presentation"),
     ),
     "campaign": (5, "campaign"),
+    "culprit": (5, "campaign"),
     "evidence": (4, "evidence"),
     "machine": (3, "machine"),
     "guest": (2, "guest"),
@@ -49,12 +50,13 @@ OWNERS: dict[str, set[str]] = {
     "scipy": {"stats"},
     "elftools": {"guest"},
     "ctypes": {"machine"},
-    "fcntl": {"machine", "evidence"},
-    "subprocess": {"machine", "guest", "commands"},
+    "fcntl": {"machine", "evidence", "culprit"},
+    "subprocess": {"machine", "guest", "commands", "culprit"},
     "selectors": {"machine"},
     "socket": {"machine", "evidence"},
     "threading": {"machine", "campaign"},
-    "asyncio": set(),
+    "asyncio": {"machine"},  # on a cluster's workers only
+    "distributed": {"machine"},
     "sqlite3": set(),
 }
 

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"scipy", "numpy", "asyncio", "sqlite3", "ctypes", "elftools", "platformdirs", "xml.etree"}
+HEAVY = {
+    *("scipy", "numpy", "asyncio", "sqlite3", "ctypes", "elftools", "platformdirs", "xml.etree"),
+    *("distributed", "dask"),
+}
 AT_MOST = {
     *("plugin", "fixtures", "session", "settings", "errors", "hooks", "kernels"),
     *("rootdir", "shortnames", "progress", "outcomes"),

@@ -26,7 +26,11 @@ def header(config: pytest.Config) -> list[str]:
         for kernel in kernels
     )
     wanted = settings["accel"]
-    accel = wanted if config.option.collectonly else describe_quickly(wanted)
+    where = settings["dask"]
+    if where is not None:
+        accel = f"{wanted}, on the workers of {where}"
+    else:
+        accel = wanted if config.option.collectonly else describe_quickly(wanted)
     return [
         f"flaky-repro: kernel: {named or 'none'}",
         (

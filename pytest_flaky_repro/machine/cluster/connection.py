@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from pytest_flaky_repro.errors import UsageError
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 PACKAGE = "pytest_flaky_repro"
 PATIENCE_S = 10.0
 
 
-def connect(address: str) -> Client:
-    """A client of the scheduler at ``address``: ``tcp://host:port``, or its scheduler file.
+def connect(address: str) -> Any:
+    """A ``distributed.Client``, which has no types.
 
-    TLS and time limits are as Dask's own configuration sets them. Raises UsageError.
+    ``address`` is the scheduler's (``tcp://host:port``), or the path of its scheduler file. TLS
+    and time limits are as Dask's own configuration sets them. Raises UsageError.
     """
     try:
-        from distributed import Client
+        import distributed
     except ModuleNotFoundError as error:
         raise UsageError(
             f"--repro-dask needs Dask, which is not installed here ({error}). "
@@ -34,7 +32,8 @@ def connect(address: str) -> Client:
             "'dask scheduler --scheduler-file' writes, or an address such as tcp://HOST:8786"
         )
     try:
-        return Client(**where, timeout=PATIENCE_S, set_as_default=False, name="flaky-repro")
+        connected: Any = distributed.Client
+        return connected(**where, timeout=PATIENCE_S, set_as_default=False, name="flaky-repro")
     except (OSError, ValueError, TimeoutError) as error:
         raise UsageError(
             f"--repro-dask {address}: no scheduler answers there ({_reason(error)}). Start one "
@@ -42,8 +41,11 @@ def connect(address: str) -> Client:
         ) from error
 
 
-def refuse_other_versions(client: Client, address: str) -> None:
-    """UsageError that names the first worker (or scheduler) whose version is not ours."""
+def equal_workers(client: Any, address: str) -> list[str]:
+    """The addresses of all workers. UsageError names the first whose version is not ours.
+
+    The scheduler needs the package too: it looks into the tasks that it is given.
+    """
     ours = version(PACKAGE)
     found = client.get_versions(packages=[PACKAGE])
     places = {"the scheduler": found["scheduler"]}
@@ -53,15 +55,11 @@ def refuse_other_versions(client: Client, address: str) -> None:
         if theirs != ours:
             has = f"has pytest-flaky-repro {theirs}" if theirs else "has no pytest-flaky-repro"
             raise UsageError(
-                f"--repro-dask {address}: {place} {has}, and this is {ours}. Results of different "
-                f"versions are not added up: pip install 'pytest-flaky-repro[dask]=={ours}' there "
-                "and start it again"
+                f"--repro-dask {address}: {place} {has}, and this is {ours}. Trials of "
+                "different versions are not added up: run there "
+                f"\"pip install 'pytest-flaky-repro[dask]=={ours}'\" and start it again"
             )
-
-
-def worker_addresses(client: Client) -> list[str]:
-    """All workers that the scheduler has now."""
-    return list(client.scheduler_info(n_workers=-1)["workers"])
+    return list(found["workers"])
 
 
 def _reason(error: BaseException) -> str:

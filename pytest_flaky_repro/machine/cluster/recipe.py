@@ -42,9 +42,7 @@ class Recipe(Protocol):
         """Finds out what this host can do. UsageError or InfrastructureError: it cannot."""
         ...
 
-    def machine(
-        self, images: ImageStore, fitness: Fitness
-    ) -> AbstractContextManager[Machine]:
+    def machine(self, images: ImageStore, fitness: Fitness) -> AbstractContextManager[Machine]:
         """A machine for one trial. Raises MissingImages."""
         ...
 

@@ -72,16 +72,16 @@ class Workshop(WorkerPlugin):  # type: ignore[misc, unused-ignore]
                 stop.set()
 
     def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
-        """Stops a trial that runs and is not wanted any more."""
-        del start, kwargs
+        """Stops a trial that runs and is not wanted any more, or is about to run."""
+        del kwargs
         if not (isinstance(key, str) and key.startswith(KEY)):
             return
         with self._lock:
-            if finish == "cancelled":
+            if key in self._running and finish in ("released", "forgotten"):
+                self._running[key].set()
+            elif start == "executing" and finish == "released":  # its thread has yet to begin
                 self._unwanted.add(key)
-                if key in self._running:
-                    self._running[key].set()
-            elif finish in ("released", "forgotten"):
+            else:
                 self._unwanted.discard(key)
 
     # ---- what clients ask of it

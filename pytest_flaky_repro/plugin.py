@@ -65,10 +65,12 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, Any, Any]:
-    from pytest_flaky_repro.rootdir import look_again
     from pytest_flaky_repro.shortnames import spell_out
 
-    look_again(early_config, args)
+    if any(word.startswith("--repro-") for word in spell_out(args, parser)):
+        from pytest_flaky_repro.rootdir import look_again
+
+        look_again(early_config, args)
     result = yield
     args[:] = spell_out(args, parser)  # only now: a conftest.py may own a short name
     return result
@@ -80,7 +82,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     try:
         settings = settings_of(config)
-        session_of(config).kernels  # noqa: B018 - names are checked before anything is collected
+        if settings["pause_on_crash"] and (config.getoption("tx", None) or _is_worker(config)):
+            msg = "--repro-pause-on-crash needs the terminal to itself: leave -n out"
+            raise UsageError(msg)
+        if settings["kernel"]:  # their names are checked before anything is collected
+            session_of(config).kernels  # noqa: B018
+        if (settings["html"] or settings["metrics"]) and not _is_worker(config):
+            from pytest_flaky_repro.report.outputs import check_outputs
+
+            check_outputs(settings, config.invocation_params.dir)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
     if settings["reproducer"] is not None and not _paths_were_given(config):
@@ -190,6 +200,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     from pytest_flaky_repro.progress import ProgressPrinter
 
     config.pluginmanager.register(ProgressPrinter(config), "flaky-repro-progress")
+    if settings_of(config)["html"] or settings_of(config)["metrics"]:
+        from pytest_flaky_repro.report.outputs import Outputs
+
+        config.pluginmanager.register(Outputs(config), "flaky-repro-outputs")
     if config.pluginmanager.has_plugin("dsession"):  # it starts its workers after this
         from pytest_flaky_repro.xdist import StopFile
 

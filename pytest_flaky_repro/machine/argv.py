@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_flaky_repro.machine.spec import Accel, Emulator, GuestSpec
 
@@ -11,6 +12,17 @@ BASE_APPEND = (
     "panic=-1",  # a panic ends the guest at once: QEMU leaves because of -no-reboot
     "sysrq_always_enabled",  # a guest that is stuck can be asked for backtraces (see stall.py)
 )
+
+
+@dataclass(frozen=True)
+class Ram:
+    """A guest's memory in a file, by descriptor: to be frozen from there, or restored.
+
+    A frozen guest writes the file itself; a restored one copies each page that it writes.
+    """
+
+    descriptor: int
+    restored: bool
 
 
 @dataclass(frozen=True)
@@ -31,7 +43,19 @@ def kernel_command_line(append: str, boot_nonce: str | None) -> str:
     return " ".join(word for word in words if word)
 
 
-def qemu_argv(emulator: Emulator, spec: GuestSpec, boot_nonce: str, wires: Wires) -> list[str]:
+def pause_argv(folder: Path) -> list[str]:
+    """For a guest that is to stay, stopped, where it would have reset; sockets go to ``folder``."""
+    return [
+        "-no-shutdown",  # with -no-reboot: a reset stops the guest, and QEMU stays
+        "-gdb", f"unix:{folder / 'gdb'},server=on,wait=off",
+        "-chardev", f"socket,id=monitor,path={folder / 'monitor'},server=on,wait=off",
+        "-mon", "chardev=monitor,mode=readline",
+    ]  # fmt: skip
+
+
+def qemu_argv(
+    emulator: Emulator, spec: GuestSpec, boot_nonce: str, wires: Wires, ram: Ram | None = None
+) -> list[str]:
     """The whole command line of one guest."""
     argv = [
         str(emulator.path),
@@ -39,7 +63,7 @@ def qemu_argv(emulator: Emulator, spec: GuestSpec, boot_nonce: str, wires: Wires
         "-no-user-config",  # the host's /etc must not change an experiment
         "-display", "none",
         "-no-reboot",  # a reboot is the guest's exit (power-off needs ACPI; reboot never does)
-        "-machine", spec.machine,
+        "-machine", spec.machine if ram is None else f"{spec.machine},memory-backend=ram",
         "-accel", "kvm" if spec.accel is Accel.KVM else "tcg,thread=multi",
         "-cpu", "host" if spec.accel is Accel.KVM else "max",
         "-smp", str(spec.smp),
@@ -56,6 +80,13 @@ def qemu_argv(emulator: Emulator, spec: GuestSpec, boot_nonce: str, wires: Wires
         "-chardev", f"socket,id=qmp,fd={wires.qmp}",
         "-mon", "chardev=qmp,mode=control",
     ]  # fmt: skip
+    if ram is not None:
+        share = "off" if ram.restored else "on"
+        path = f"/proc/self/fd/{ram.descriptor}"
+        size = f"{spec.memory_mib}M"
+        argv += ["-object", f"memory-backend-file,id=ram,size={size},mem-path={path},share={share}"]
+    if ram is not None and ram.restored:
+        argv += ["-incoming", "defer"]  # what to read, and how, is said over QMP
     if emulator.firmware is not None:
         # qboot starts the kernel sooner than SeaBIOS and writes the MP table that a kernel
         # without ACPI needs to find its other CPUs

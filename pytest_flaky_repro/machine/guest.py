@@ -5,15 +5,19 @@ All of a guest's life happens in the thread that created it.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from pytest_flaky_repro.crash import Collector
+from pytest_flaky_repro.errors import InfrastructureError
 from pytest_flaky_repro.guest import protocol
 from pytest_flaky_repro.guest.protocol import Damaged, Frame, Kind
 from pytest_flaky_repro.machine import process, qmp
-from pytest_flaky_repro.machine.argv import Wires, qemu_argv
+from pytest_flaky_repro.machine.argv import Ram, Wires, pause_argv, qemu_argv
 from pytest_flaky_repro.machine.clock import PhaseClock
 from pytest_flaky_repro.machine.console import ConsoleLog, TrialConsole
 from pytest_flaky_repro.machine.conversation import (
@@ -26,6 +30,7 @@ from pytest_flaky_repro.machine.conversation import (
     GuestGone,
     Ready,
 )
+from pytest_flaky_repro.machine.sharing import REPORTED, Alarm, Frozen
 from pytest_flaky_repro.machine.spec import Deadlines, Emulator, GuestSpec
 from pytest_flaky_repro.machine.stall import (
     SYSRQ_CPU_S,
@@ -39,6 +44,14 @@ from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.streams import Role, Streams
 
 READY_REPEATS = 2
+JITTER_US = 20_000  # a restored run begins so much later at most: some ticks of any guest's timer
+OTHER_BOOTS = "Use --repro-boot batch or cold, or another QEMU (--repro-qemu)."
+DIGITS_MAX = 20  # of a number of 64 bits, all that the agent has
+SILENCED = (
+    "what the kernel prints no longer reached the console when the run ended, so a crash report "
+    "might not have: the reproducer turned the console's log level down (dmesg -n, "
+    "/proc/sys/kernel/printk), or its /dev/kmsg is gone"
+)
 _OF_A_RUN = (Kind.START, Kind.OUT, Kind.END)
 
 
@@ -53,9 +66,21 @@ class Guest:
         stop: StopSignal,
         limits: Deadlines | None = None,
         keep_open: Sequence[int] = (),
+        pause: Path | None = None,
+        ram: int | None = None,
+        restore: Frozen | None = None,
+        cleans_up: bool = False,
     ) -> None:
+        """``keep_open``: descriptors that QEMU inherits. ``ram``: the file for a guest's memory that
+        is to be frozen. ``restore``: goes on from there, with memory of its own. ``cleans_up``: what
+        a run leaves in user space is gone before the next one.
+        """
+        self._frozen, self._cleans_up = restore, cleans_up
+        self._alarm = Alarm() if restore is not None or cleans_up else None
+        self._runs, self._smp = 0, spec.smp
         self._limits = limits or Deadlines()
         self._stop = stop
+        self._pauses = pause is not None  # QEMU stays when the guest resets
         self.console = ConsoleLog()
         self.qmp = qmp.QmpReader()
         self._stderr = ConsoleLog(16 << 10)
@@ -72,18 +97,30 @@ class Guest:
         self._streams = Streams(stop)
         try:
             wires = Wires(*(self._streams.wire(r) for r in (Role.CONSOLE, Role.FRAMES, Role.QMP)))
-            argv = qemu_argv(emulator, spec, self._boot_nonce, wires)
-            images = (spec.kernel.descriptor, spec.initramfs.descriptor)
-            self.pid = self._streams.start(argv, (*images, *keep_open))
+            memory = _memory(ram, restore)
+            argv = qemu_argv(emulator, spec, self._boot_nonce, wires, memory)
+            argv += pause_argv(pause) if pause is not None else []
+            images = [spec.kernel.descriptor, spec.initramfs.descriptor]
+            images += [memory.descriptor] if memory is not None else []
+            with restore.open_state() if restore is not None else nullcontext() as state:
+                states = [state] if state is not None else []
+                self.pid = self._streams.start(argv, (*images, *states, *keep_open))
         except BaseException:
             self._streams.close()
             raise
         self._streams.write(Role.QMP, qmp.NEGOTIATE)
+        if state is not None:
+            self._streams.write(Role.QMP, qmp.restore(state))
 
     # ---- the conversation
 
     def boot(self) -> Ready:
-        """Waits for READY, and for the proof that kernel messages reach the console."""
+        """Waits for READY, and for the proof that kernel messages reach the console.
+
+        A restored guest has said READY before; its word then is what is returned.
+        """
+        if self._frozen is not None:
+            return self._wake(self._frozen)
         frame = self._await(
             (Kind.READY,), self._boot_nonce, self._clock(self._limits.boot_cpu_s), "boot"
         )
@@ -110,12 +147,16 @@ class Guest:
         nonce, mark = secrets.token_hex(16), secrets.token_hex(8)
         self._nonces.add(nonce)
         self._run_nonce = nonce
-        self._trial = TrialConsole(protocol.run_mark(mark), collector)
-        self._say(Kind.RUN, nonce, _run_fields(command) | {"mark": mark})
+        if self._alarm is not None and self._alarm.kernel_reported:
+            raise GuestGone(Gone.CHANGED, f"after the run before, {REPORTED}")
+        self._trial = TrialConsole(protocol.run_mark(mark), collector, protocol.run_end(mark))
+        self._say(Kind.RUN, nonce, _run_fields(command) | self._manner(command) | {"mark": mark})
         # a console that printk shares may have torn START: whatever follows it says the same
         first = self._await(_OF_A_RUN, nonce, self._clock(self._limits.boot_cpu_s), "start")
         if first.kind is not Kind.START:
             self._frames.insert(0, first)
+        else:
+            self._compare(first)
         started()
         clock = self._clock(self._limits.run_grace_cpu_s, not_before=command.time_s)
         output: dict[int, bytes] = {}
@@ -126,7 +167,41 @@ class Guest:
             output[_number(frame, "at")] = protocol.unpack(frame.fields.get("data", ""))
         end = _read_end(frame, output)
         self._say(Kind.ACK, nonce, {})
+        self._runs += 1
+        if self._alarm is not None:
+            self._alarm.ended(frame)
         return end
+
+    def settle(self) -> str:
+        """Reads the console to the run's end; why no other run may follow, or nothing.
+
+        Raises GuestGone as :meth:`leave` does.
+        """
+        clock = self._clock(self._limits.leave_cpu_s)
+        self._read_to_the_runs_end()
+        self._raise_if_gone(clock, "settling")
+        while self._trial is not None and self._trial.end_at() is not None:  # a report is under way
+            self._pump(clock)
+            self._raise_if_gone(clock, "settling")
+        if self._trial is not None and not self._trial.ended:
+            raise GuestGone(Gone.SILENCED, SILENCED)
+        return self._alarm.why() if self._alarm is not None else ""
+
+    def freeze(self, state: int) -> None:
+        """Writes the devices' state to the descriptor ``state`` and ends QEMU.
+
+        InfrastructureError, with what QEMU says, where it cannot.
+        """
+        self._streams.send_descriptor(Role.QMP, qmp.take_descriptor(), state)
+        self._streams.write(Role.QMP, qmp.freeze())
+        clock = self._clock(self._limits.leave_cpu_s)
+        while not self.qmp.frozen:
+            if self.qmp.refused is not None:
+                msg = f"this guest cannot be frozen: {self.qmp.refused}. {OTHER_BOOTS}"
+                raise InfrastructureError(msg)
+            self._raise_if_gone(clock, "freezing")
+            self._pump(clock)
+        self.kill()
 
     def attend(self, wake: int) -> None:
         """Keeps the guest's streams flowing until the descriptor ``wake`` is readable."""
@@ -137,21 +212,88 @@ class Guest:
                 return
             self._pump(clock)
 
+    def hold(self) -> None:
+        """Stops the guest's CPUs and waits until somebody ends QEMU, or the stop signal."""
+        self._streams.write(Role.QMP, qmp.STOP)
+        clock = self._clock(NEVER, not_before=NEVER)
+        while self._streams.returncode() is None and not self._stop.is_set():
+            self._pump(clock)
+
     def leave(self) -> None:
         """Asks the guest to reboot, which ends QEMU, and reads its console to the end.
 
         GuestGone when that shows frames that are not the agent's: a console is read at its own
-        pace, so they may well be older than the END that was believed.
+        pace, so they may well be older than the END that was believed. And GuestGone when the
+        guest does not leave by itself: its console is then not known to be whole, and whoever said
+        END may not have been the agent, which does as it is told.
         """
+        self._read_to_the_runs_end()
         self._say(Kind.QUIT, "quit", {})
         clock = self._clock(self._limits.leave_cpu_s)
         while self._streams.returncode() is None and not clock.expired():
             if self._stop.is_set() or self._watch.verdict is not None:
                 break
+            if self._pauses and self.qmp.shutdown_reason is not None:
+                self._streams.write(Role.QMP, qmp.QUIT)
             self._pump(clock)
+        code, stopped = self._streams.returncode(), self._stop.is_set()
         self.kill()
         if self._untrusted is not None:
             raise GuestGone(Gone.UNTRUSTED, self._untrusted)
+        if code is None and stopped:
+            raise GuestGone(Gone.STOPPED, STOPPED)
+        if code is None:
+            why = self._watch.verdict or clock.describe()
+            raise GuestGone(Gone.STALLED, f"it ended its run and did not leave: {why}")
+        reason = _gone_by(code, self.qmp.shutdown_reason)
+        if reason is not Gone.EXITED:
+            raise GuestGone(reason, f"on leaving, {self.exit_detail}")
+        if self._trial is not None and not self._trial.ended:
+            raise GuestGone(Gone.SILENCED, SILENCED)
+
+    def _wake(self, frozen: Frozen) -> Ready:
+        """Waits until a restored guest runs."""
+        clock = self._clock(self._limits.boot_cpu_s)
+        while not self.qmp.resumed:
+            if self.qmp.refused is not None:
+                msg = f"this guest cannot be restored: {self.qmp.refused}. {OTHER_BOOTS}"
+                raise InfrastructureError(msg)
+            self._raise_if_gone(clock, "restoring")
+            self._pump(clock)
+        self._boot_nonce = frozen.boot_nonce  # only so that a late READY is not called a forgery
+        self._nonces = {self._boot_nonce}
+        self._talks_on = Role.FRAMES if frozen.ready.port == "ttyS1" else Role.CONSOLE
+        return frozen.ready
+
+    def _manner(self, command: Command) -> dict[str, str]:
+        """How a run is begun that shares its boot with others."""
+        if self._frozen is not None:  # the state of its generator was everybody's
+            entropy = hashlib.sha512(command.entropy + secrets.token_bytes(64)).digest()
+            return {
+                "entropy": protocol.pack(entropy),
+                "delay_us": str(secrets.randbelow(JITTER_US)),
+                "epoch_ns": str(time.time_ns()),
+            }
+        return {"fresh": "1"} if self._cleans_up and self._runs else {}
+
+    def _compare(self, start: Frame) -> None:
+        """An earlier run may have switched a CPU off: then this is another guest than it was."""
+        if self._alarm is None:
+            return
+        self._alarm.started(start)
+        cpus = _number(start, "cpus")
+        if cpus not in (-1, self._smp):
+            why = f"it shows {cpus} CPU(s) of {self._smp}, and showed all of them at boot"
+            raise GuestGone(Gone.CHANGED, why)
+
+    def _read_to_the_runs_end(self) -> None:
+        """A console is read at its own pace; one that was silenced never gets there."""
+        clock = self._clock(self._limits.leave_cpu_s, idle_s=1.0)
+        while self._trial is not None and not self._trial.ended:
+            is_gone = self._streams.returncode() is not None or self._watch.verdict is not None
+            if is_gone or self._stop.is_set() or clock.expired():
+                return
+            self._pump(clock)
 
     def kill(self) -> None:
         """Ends QEMU now. What it had still said is read first; calling it again does nothing."""
@@ -162,6 +304,10 @@ class Guest:
     def trial_console(self) -> bytes | None:
         """What the console printed from the last run's mark on; None if the mark never came."""
         return self._trial.content() if self._trial is not None else None
+
+    @property
+    def boot_nonce(self) -> str:
+        return self._boot_nonce
 
     @property
     def exit_detail(self) -> str:
@@ -175,11 +321,13 @@ class Guest:
 
     # ---- waiting
 
-    def _clock(self, cpu_s: float, not_before: float = 0.0) -> PhaseClock:
+    def _clock(
+        self, cpu_s: float, not_before: float = 0.0, idle_s: float | None = None
+    ) -> PhaseClock:
         return PhaseClock(
             self.pid,
             cpu_s=cpu_s,
-            idle_s=self._limits.idle_s,
+            idle_s=idle_s or self._limits.idle_s,
             wall_cap_s=self._limits.wall_cap_s,
             not_before=not_before,
         )
@@ -191,7 +339,8 @@ class Guest:
                 if frame.kind in kinds and frame.nonce == nonce:
                     return frame
             self._raise_if_gone(clock, phase)
-            self._pump(clock)
+            if not self._frames:  # else it is gone, and these are its last
+                self._pump(clock)
 
     def _printed(self, text: bytes) -> bool:
         """Whether the console shows ``text``, which the agent wrote before it first said READY.
@@ -214,9 +363,12 @@ class Guest:
             self.kill()
             if self._frames:
                 return
-            raise GuestGone(_gone_by(code), self.exit_detail)
+            raise GuestGone(_gone_by(code, self.qmp.shutdown_reason), self.exit_detail)
         if self._stop.is_set():
             raise GuestGone(Gone.STOPPED, STOPPED)
+        if self._pauses and self.qmp.shutdown_reason is not None:
+            reason = _gone_by(0, self.qmp.shutdown_reason)
+            raise GuestGone(reason, f"the guest was reset ({self.qmp.shutdown_reason})")
         end_at = self._trial.end_at() if self._trial is not None else None
         if end_at is not None and time.monotonic() >= end_at:
             raise GuestGone(Gone.REPORTED, "the kernel's report is complete")
@@ -296,6 +448,8 @@ class Guest:
                 self.console.append(chunk)
                 if self._trial is not None:
                     self._trial.feed(chunk)
+                    if self._alarm is not None:
+                        self._alarm.feed(chunk)
             for found in self._scanners[role].feed(chunk):
                 self._judge_frame(role, found)
 
@@ -323,10 +477,22 @@ class Guest:
         self._streams.write(self._talks_on or Role.FRAMES, protocol.encode(frame))
 
 
-def _gone_by(returncode: int) -> Gone:
+def _memory(ram: int | None, restore: Frozen | None) -> Ram | None:
+    if restore is not None:
+        return Ram(restore.memory, restored=True)
+    return Ram(ram, restored=False) if ram is not None else None
+
+
+def _gone_by(returncode: int, reason: str | None) -> Gone:
+    """A clean exit is the guest's doing only if QEMU says so: SIGTERM and ``quit`` end in 0 too.
+
+    The reasons are those of QAPI's ShutdownCause (qapi/run-state.json in QEMU).
+    """
     if returncode < 0:
         return Gone.KILLED
-    return Gone.FAILED if returncode else Gone.EXITED
+    if returncode:
+        return Gone.FAILED
+    return Gone.EXITED if (reason or "").startswith("guest-") else Gone.KILLED
 
 
 def _run_fields(command: Command) -> dict[str, str]:
@@ -342,7 +508,7 @@ def _run_fields(command: Command) -> dict[str, str]:
 
 def _number(frame: Frame, key: str) -> int:
     text = frame.fields.get(key, "")
-    return int(text) if text.isdecimal() else -1
+    return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else -1
 
 
 def _read_end(frame: Frame, output: dict[int, bytes]) -> End:

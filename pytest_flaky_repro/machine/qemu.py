@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from pytest_flaky_repro.machine.guest import Guest
+from pytest_flaky_repro.machine.sharing import Frozen
 from pytest_flaky_repro.machine.slots import Slot, Slots
 from pytest_flaky_repro.machine.spec import Accel, Deadlines, Emulator, GuestSpec
 from pytest_flaky_repro.machine.stop import StopSignal
@@ -31,20 +33,48 @@ class QemuMachine:
         return self._spec.accel
 
     @property
+    def smp(self) -> int:
+        return self._spec.smp
+
+    @property
     def at_once(self) -> int:
         return self._slots.guests_at_once(self._spec.smp, self._spec.memory_mib)
 
     def slot(self, stop: StopSignal) -> AbstractContextManager[Slot | None]:
         return self._slots.acquire(self._spec.smp, self._spec.memory_mib, stop)
 
-    def boot(self, slot: Slot, stop: StopSignal) -> Guest:
-        """A new guest; it holds the slot until its QEMU ends."""
+    @property
+    def memory_mib(self) -> int:
+        return self._spec.memory_mib
+
+    @property
+    def slots(self) -> Slots:
+        return self._slots
+
+    def boot(
+        self,
+        slot: Slot,
+        stop: StopSignal,
+        pause: Path | None = None,
+        *,
+        ram: int | None = None,
+        restore: Frozen | None = None,
+        cleans_up: bool = False,
+    ) -> Guest:
+        """A new guest; it holds the slot until its QEMU ends. ``pause``: see :mod:`.pause`.
+
+        For the other three see :class:`Guest`.
+        """
         return Guest(
             self._emulator,
             self._spec,
             stop=stop,
             limits=self._limits,
             keep_open=slot.descriptors,
+            pause=pause,
+            ram=ram,
+            restore=restore,
+            cleans_up=cleans_up,
         )
 
     def run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.machine.spec import Emulator
 
 pytest_plugins = ["pytester"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # started in the background by a shell: what the tests start would be deaf to Ctrl-C as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KERNELS = Path(__file__).parent / "tests" / "kernels" / "build.py"
 

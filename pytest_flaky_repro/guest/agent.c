@@ -4,6 +4,7 @@
  * until the host answers, and reboots on QUIT. It needs a kernel with an 8250 port, an initramfs
  * and ELF, and nothing else; whatever more there is (procfs, devtmpfs, a second port) it uses.
  */
+#include "cleaning.h"
 #include "frames.h"
 
 enum { HEAD_BYTES = 8192, TAIL_BYTES = 16384, ARGS_MAX = 16384, WORDS_MAX = 512 };
@@ -135,6 +136,22 @@ static void open_port(void)
     if (port >= 0) make_raw(port);
 }
 
+/* What was run may have changed the port: stopped it, set its modes, or hung it up (a session leader
+ * that opens a terminal without O_NOCTTY does that by exiting). */
+static void recover_port(void)
+{
+    struct timespec none = {0, 0};
+    struct pollfd p = {port, 0, 0};
+    SYS(SYS_ppoll, &p, 1, &none, 0, 0);
+    if (p.revents & (POLLERR | POLLHUP)) {
+        SYS(SYS_close, port, 0, 0, 0, 0);
+        open_port();
+        return;
+    }
+    SYS(SYS_ioctl, port, TCXONC, 1 /* TCOON */, 0, 0);
+    make_raw(port);
+}
+
 static void mount_what_there_is(void)
 {
     SYS(SYS_mount, "dev", "/dev", "devtmpfs", 0, 0);
@@ -158,15 +175,21 @@ static u64 count_cpus(void)
     return n;
 }
 
-/* Prints through printk, with every level let through to the console: 1 when it was accepted.
- * The host waits for the text, since a report that cannot reach it would be taken for survival;
- * before a run it also marks, in the console's own order, where the trial begins. The log can be
- * read by what is run, so the token (up to the next space) is not the nonce of its result. */
+/* Lets every level of kernel message through to the console. */
+static void let_messages_through(void)
+{
+    SYS(SYS_syslog, 8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, 0, 8, 0, 0);
+}
+
+/* Prints through printk: 1 when it was accepted.
+ * The host waits for the text, since a report that cannot reach it would be taken for survival.
+ * Before and behind a run it marks, in the console's own order, where the trial begins and ends;
+ * the second mark finds the levels as the run left them, and stays out if warnings would have. The
+ * log can be read by what is run, so the token (up to the next space) is not its result's nonce. */
 static u64 print_to_kernel_log(const char *what, const char *token)
 {
     static struct line l;
     l.used = 0;
-    SYS(SYS_syslog, 8 /* SYSLOG_ACTION_CONSOLE_LEVEL */, 0, 8, 0, 0);
     i64 fd = SYS(SYS_open, "/dev/kmsg", O_WRONLY | O_CLOEXEC, 0, 0, 0);
     if (fd < 0) return 0;
     put(&l, "<4>flaky-repro: ");
@@ -177,6 +200,20 @@ static u64 print_to_kernel_log(const char *what, const char *token)
     i64 n = SYS(SYS_write, fd, l.text, l.used, 0, 0);
     SYS(SYS_close, fd, 0, 0, 0, 0);
     return n > 0;
+}
+
+/* The kernel's taint flags (Documentation/admin-guide/tainted-kernels.rst); none without procfs. */
+static void key_taint(void)
+{
+    char text[32];
+    i64 fd = SYS(SYS_open, "/proc/sys/kernel/tainted", O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    if (fd < 0) return;
+    i64 n = SYS(SYS_read, fd, text, sizeof text - 1, 0, 0);
+    SYS(SYS_close, fd, 0, 0, 0, 0);
+    if (n <= 1) return;
+    text[n - 1] = 0;
+    key("taint");
+    put_word(&out, text);
 }
 
 static void say_ready(u64 canary)
@@ -258,6 +295,21 @@ static void add_entropy(const char *payload)
     SYS(SYS_ioctl, fd, RNDADDENTROPY, &pool, 0, 0);
     SYS(SYS_ioctl, fd, RNDRESEEDCRNG, 0, 0, 0);
     SYS(SYS_close, fd, 0, 0, 0, 0);
+}
+
+/* A guest restored from a snapshot is told the time, and begins a moment of the host's choice
+ * later: sleeping for most of it, spinning for the rest, so that ticks do not fall into step. */
+static void set_off(const char *payload)
+{
+    u64 epoch = number_of(payload, "epoch_ns"), delay = number_of(payload, "delay_us") * 1000ul;
+    if (epoch) {
+        struct timespec t = {(i64)(epoch / 1000000000ul), (i64)(epoch % 1000000000ul)};
+        SYS(SYS_clock_settime, 0 /* CLOCK_REALTIME */, &t, 0, 0, 0);
+    }
+    u64 until = now_ns() + delay;
+    struct timespec asleep = {0, (i64)(delay > 1000000ul ? delay - 1000000ul : 0)};
+    if (asleep.nsec) SYS(SYS_ppoll, 0, 0, &asleep, 0, 0);
+    while (now_ns() < until) {}
 }
 
 static void become(struct command *c, int output, int failure)
@@ -381,6 +433,7 @@ static void say_end(const struct ending *e, u64 bytes)
     key_number("ns", e->ns);
     key_number("stuck", e->stuck);
     key_number("output", bytes);
+    key_taint();
     finish(from);
 }
 
@@ -392,6 +445,13 @@ static void copy_nonce(const char *s)
     nonce[n] = 0;
 }
 
+static void leave(void)
+{
+    SYS(SYS_sync, 0, 0, 0, 0, 0);
+    SYS(SYS_reboot, 0xfee1dead, 672274793, 0x01234567 /* RB_AUTOBOOT */, 0, 0);
+    for (;;) SYS(SYS_sched_yield, 0, 0, 0, 0, 0);
+}
+
 static void serve_run(const struct frame *f)
 {
     static struct command c;
@@ -400,28 +460,31 @@ static void serve_run(const struct frame *f)
     copy_nonce(f->nonce);
     read_command(&c, f->payload);
     add_entropy(f->payload);
+    if (value_of(f->payload, "fresh")) clean_up();
+    set_off(f->payload);
+    let_messages_through();
     print_to_kernel_log("run", value_of(f->payload, "mark"));
     u64 from = begin("START");
     key_number("uptime_ns", now_ns());
+    key_number("cpus", count_cpus());
+    key_taint();
     finish(from);
     struct ending e = run(&c, &cap);
+    recover_port();
+    print_to_kernel_log("end", value_of(f->payload, "mark"));
     send_tail(&cap);
     struct frame answer;
     for (int tries = 0; tries < 240; tries++) { /* repeated until the host says it has it */
         say_end(&e, cap.total);
-        if (receive(&answer, 500) && same(answer.kind, "ACK")) return;
+        if (!receive(&answer, 500)) continue;
+        if (same(answer.kind, "ACK")) return;
+        if (same(answer.kind, "QUIT")) leave(); /* its ACK was lost */
     }
-}
-
-static void leave(void)
-{
-    SYS(SYS_sync, 0, 0, 0, 0, 0);
-    SYS(SYS_reboot, 0xfee1dead, 672274793, 0x01234567 /* RB_AUTOBOOT */, 0, 0);
-    for (;;) SYS(SYS_sched_yield, 0, 0, 0, 0, 0);
 }
 
 static void serve(void)
 {
+    let_messages_through();
     u64 quiet = 0, canary = print_to_kernel_log("console check", nonce);
     struct frame f;
     say_ready(canary);
@@ -443,6 +506,7 @@ void agent_main(u64 *stack)
         if (v) copy_nonce(v);
     }
     mount_what_there_is();
+    remember_what_there_is();
     watch_children();
     open_port();
     serve();

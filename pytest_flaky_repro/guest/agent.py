@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_flaky_repro.errors import InfrastructureError
 
-SOURCES = ("agent.c", "frames.h", "syscalls.h")
+SOURCES = ("agent.c", "cleaning.h", "frames.h", "syscalls.h")
 
 FLAGS = (
     "-std=gnu11",

@@ -132,3 +132,12 @@ def run_mark(token: str) -> bytes:
     The reproducer can read it, so ``token`` tells nothing of the nonce of the run's frames.
     """
     return b"flaky-repro: run " + token.encode("ascii")
+
+
+def run_end(token: str) -> bytes:
+    """What the agent prints through printk right behind a run, at the level of a warning.
+
+    A console that shows it has shown every warning and worse of the run, unless the levels were
+    turned down and up again meanwhile.
+    """
+    return b"flaky-repro: end " + token.encode("ascii")

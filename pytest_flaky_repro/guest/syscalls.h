@@ -16,8 +16,10 @@ enum {
     SYS_read = 0, SYS_write = 1, SYS_open = 2, SYS_close = 3, SYS_rt_sigaction = 13,
     SYS_rt_sigprocmask = 14, SYS_ioctl = 16, SYS_sched_yield = 24, SYS_dup2 = 33, SYS_fork = 57,
     SYS_execve = 59, SYS_exit = 60, SYS_wait4 = 61, SYS_kill = 62, SYS_uname = 63, SYS_fcntl = 72,
-    SYS_chdir = 80, SYS_mkdir = 83, SYS_sysinfo = 99, SYS_syslog = 103, SYS_setsid = 112,
-    SYS_sync = 162, SYS_mount = 165, SYS_reboot = 169, SYS_sched_getaffinity = 204,
+    SYS_chdir = 80, SYS_mkdir = 83, SYS_rmdir = 84, SYS_unlink = 87, SYS_sysinfo = 99,
+    SYS_syslog = 103, SYS_setsid = 112,
+    SYS_sync = 162, SYS_mount = 165, SYS_umount2 = 166, SYS_reboot = 169,
+    SYS_sched_getaffinity = 204, SYS_getdents64 = 217, SYS_clock_settime = 227,
     SYS_clock_gettime = 228, SYS_ppoll = 271, SYS_pipe2 = 293,
 };
 
@@ -36,9 +38,9 @@ static inline i64 sys6(i64 n, i64 a, i64 b, i64 c, i64 d, i64 e)
 enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_NOCTTY = 0400, O_NONBLOCK = 04000, O_CLOEXEC = 02000000 };
 enum { EINTR = 4, EAGAIN = 11 };
 enum { SIG_BLOCK = 0, SIG_SETMASK = 2, SIGKILL = 9, SIGCHLD = 17 };
-enum { POLLIN = 1 };
+enum { POLLIN = 1, POLLERR = 8, POLLHUP = 16 };
 enum { WNOHANG = 1 };
-enum { TCGETS = 0x5401, TCSETS = 0x5402, TCSBRK = 0x5409, TIOCGSERIAL = 0x541e };
+enum { TCGETS = 0x5401, TCSETS = 0x5402, TCSBRK = 0x5409, TCXONC = 0x540a, TIOCGSERIAL = 0x541e };
 enum { RNDADDENTROPY = 0x40085203, RNDRESEEDCRNG = 0x5207 };
 
 struct timespec { i64 sec, nsec; };

@@ -48,8 +48,10 @@ class TrialConsole:
     mark that the agent prints through printk right before START is in the console's own order.
     """
 
-    def __init__(self, mark: bytes, collector: Collector | None) -> None:
-        self._mark = mark
+    def __init__(self, mark: bytes, collector: Collector | None, end: bytes = b"") -> None:
+        self._mark, self._end = mark, end
+        self._last = b""
+        self.ended = not end  # whether the mark behind the run was seen; True if none is expected
         self._window = b""
         self._log: ConsoleLog | None = None
         self._closed = False
@@ -71,6 +73,9 @@ class TrialConsole:
             self._log = ConsoleLog()
         if chunk:
             self._log.append(chunk)
+            if not self.ended:
+                seen = self._last + chunk
+                self.ended, self._last = self._end in seen, seen[-len(self._end) :]
             if self.collector is not None:
                 self.collector.feed(chunk, time.monotonic())
 

@@ -25,6 +25,8 @@ class Gone(enum.Enum):
     STALLED = "stalled"  # no progress within the limits of its phase
     REPORTED = "reported"  # the kernel reported a crash, and the report is complete
     STOPPED = "stopped"  # we were asked to stop
+    SILENCED = "silenced"  # its console no longer showed what its kernel printed
+    CHANGED = "changed"  # an earlier run of this boot left it another guest than it was
     UNTRUSTED = "untrusted"  # it sent frames that are not its agent's: nothing it says can count
 
 
@@ -98,6 +100,7 @@ class GuestLike(Protocol):
     def run(
         self, command: Command, collector: Collector | None, started: Callable[[], None]
     ) -> End: ...
+    def settle(self) -> str: ...
     def leave(self) -> None: ...
     def kill(self) -> None: ...
     def trial_console(self) -> bytes | None: ...

@@ -14,6 +14,7 @@ shares: a guest that misses it may be starved, which proves nothing.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ SYSRQ_KEYS = ("l", "w", "t")  # Documentation/admin-guide/sysrq.rst: CPUs, block
 SYSRQ_QUIET_S = 1.0
 SYSRQ_CPU_S = 20.0
 
+_HEX = re.compile(r"[0-9a-fA-F]{1,16}")
 _INTERRUPT_FLAG = 0x200  # bit 9 of RFLAGS
 
 
@@ -47,7 +49,7 @@ def read_cpus(registers: str) -> tuple[Cpu, ...]:
     found = []
     for line in registers.splitlines():
         words = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        if "RFL" in words and "HLT" in words:
+        if _HEX.fullmatch(words.get("RFL", "")) and "HLT" in words:
             found.append(Cpu(words["HLT"] == "1", bool(int(words["RFL"], 16) & _INTERRUPT_FLAG)))
     return tuple(found)
 

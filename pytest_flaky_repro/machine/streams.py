@@ -31,17 +31,22 @@ class Streams:
     """A QEMU process and its connected sockets. Create and use it in one thread only."""
 
     def __init__(self, stop: StopSignal) -> None:
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(stop, selectors.EVENT_READ, Role.STOP)
         self._ours: dict[Role, socket.socket] = {}
         self._theirs: dict[Role, socket.socket] = {}
-        for role in (Role.CONSOLE, Role.FRAMES, Role.QMP):
-            self._ours[role], self._theirs[role] = socket.socketpair()
-            self._ours[role].setblocking(False)
-            self._selector.register(self._ours[role], selectors.EVENT_READ, role)
         self._process: subprocess.Popen[bytes] | None = None
         self._pidfd = -1
+        self._is_over = False
         self.woken = False
+        self._selector = selectors.DefaultSelector()
+        try:
+            self._selector.register(stop, selectors.EVENT_READ, Role.STOP)
+            for role in (Role.CONSOLE, Role.FRAMES, Role.QMP):
+                self._ours[role], self._theirs[role] = socket.socketpair()
+                self._ours[role].setblocking(False)
+                self._selector.register(self._ours[role], selectors.EVENT_READ, role)
+        except BaseException:
+            self.close()
+            raise
 
     def watch(self, wake: int) -> None:
         """Sets :attr:`woken` at the first poll that finds ``wake`` readable."""
@@ -98,10 +103,18 @@ class Streams:
         except (BlockingIOError, BrokenPipeError, ConnectionResetError):
             return
 
+    def send_descriptor(self, role: Role, data: bytes, descriptor: int) -> None:
+        """Sends a descriptor along with ``data`` (SCM_RIGHTS, unix(7))."""
+        try:
+            socket.send_fds(self._ours[role], [data], [descriptor])
+        except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+            return
+
     def kill(self) -> list[tuple[Role, bytes]]:
         """Ends QEMU if it still runs, and returns everything it had still said."""
-        if self._process is None or self._pidfd < 0:
+        if self._process is None or self._is_over:
             return []
+        self._is_over = True
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
@@ -111,8 +124,9 @@ class Streams:
             if not arrived:
                 break
             rest += arrived
-        os.close(self._pidfd)
-        self._pidfd = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
         return rest
 
     def close(self) -> None:

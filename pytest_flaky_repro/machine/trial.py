@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pytest_flaky_repro.crash import Collector, CrashClass, Phase
 from pytest_flaky_repro.machine.conversation import Command, End, Ended, Gone, GuestGone, GuestLike
@@ -19,9 +19,12 @@ from pytest_flaky_repro.machine.diagnosis import (
     exec_failure,
     ready_fault,
 )
+from pytest_flaky_repro.machine.sharing import Seat
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal
+
+LEFT = "it was the last trial of its boot"
 
 
 class Fault(enum.Enum):
@@ -38,6 +41,7 @@ class TrialOrder:
 
     command: Command
     classes: frozenset[CrashClass] | None = None
+    seat: Seat | None = None  # in a boot that it shares; None: a boot of its own
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,23 @@ class TrialFacts:
     trial_console: bytes | None = None
     boot_s: float = 0.0
     exposure_s: float = 0.0
+    host: str = ""  # where it ran, if not here
+    accel: Accel | None = None  # the machine's, if None
+    spent: str = ""  # why its boot takes no further trial; it may take one while this is empty
+    lost_with: str = ""  # what took this trial along, and maybe others: one event, however many
+
+
+@runtime_checkable
+class SharesBoots(Protocol):
+    """A machine on which trials with a ``seat`` share boots."""
+
+    def retire(self, boot: str) -> None:
+        """No further trial of this boot will be asked for."""
+        ...
+
+    def let_go(self) -> None:
+        """Ends what the calling thread keeps running between its trials."""
+        ...
 
 
 class Machine(Protocol):
@@ -79,8 +100,14 @@ def run_trial(
     guest: GuestLike, order: TrialOrder, cpus: int, started: Callable[[], None]
 ) -> TrialFacts:
     """Leads ``guest`` through one trial and ends it. ``cpus`` is what it has to show."""
+    facts = boot_guest(guest, secrets.token_hex(8), cpus)
+    return facts if facts.detail else run_in(guest, order, facts, started)
+
+
+def boot_guest(guest: GuestLike, boot: str, cpus: int) -> TrialFacts:
+    """Boots a guest for trials; ``detail`` says what is wrong with it, and it is gone then."""
     began = time.monotonic()
-    facts = TrialFacts(Phase.BOOT, boot=secrets.token_hex(8))
+    facts = TrialFacts(Phase.BOOT, boot=boot)
     try:
         ready = guest.boot()
     except GuestGone as gone:
@@ -88,28 +115,39 @@ def run_trial(
         return _boot_failed(guest, facts, gone)
     facts = replace(facts, phase=Phase.READY, boot_s=time.monotonic() - began)
     fault = ready_fault(ready, cpus)
-    if fault is not None:
-        guest.kill()
-        return _closed(guest, replace(facts, fault=Fault.SETUP, detail=fault))
-    return _run(guest, order, facts, started)
+    if fault is None:
+        return facts
+    guest.kill()
+    return _closed(guest, replace(facts, fault=Fault.SETUP, detail=fault))
 
 
-def _run(
-    guest: GuestLike, order: TrialOrder, facts: TrialFacts, started: Callable[[], None]
+def run_in(
+    guest: GuestLike,
+    order: TrialOrder,
+    facts: TrialFacts,
+    started: Callable[[], None],
+    *,
+    stays: bool = False,
 ) -> TrialFacts:
+    """One trial in a guest that has booted, as ``facts`` tell; it ``stays`` for another one.
+
+    It stays only while ``spent`` is empty: otherwise it is gone when this returns.
+    """
     start: list[float] = []
 
     def on_start() -> None:
         start.append(time.monotonic())
         started()
 
-    end, gone = None, None
+    end, gone, spent = None, None, ""
     try:
         end = guest.run(order.command, Collector(order.classes), on_start)
         exposure = end.seconds
-        guest.leave()
+        spent = guest.settle() if stays else LEFT
+        if spent:
+            guest.leave()
     except GuestGone as error:
-        gone = error
+        gone, spent = error, error.detail
         exposure = time.monotonic() - start[0] if start else 0.0
         guest.kill()
     facts = replace(
@@ -119,6 +157,7 @@ def _run(
         gone=gone.reason if gone is not None else None,
         detail=gone.detail if gone is not None else "",
         exposure_s=exposure,
+        spent=spent,
     )
     if gone is not None and not start:
         facts = replace(facts, fault=Fault.CHANCE)

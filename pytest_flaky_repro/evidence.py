@@ -9,6 +9,7 @@ files it continues.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -18,7 +19,7 @@ import socket
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pytest_flaky_repro.outcomes import Outcome
 
 SCHEMA = 1
 UNFINISHED = "launched, and the run ended before the trial did"
+DAMAGED = "its records are damaged"
 AGAIN = "Free some space or name another folder with --repro-evidence, then go on: --repro-resume"
 
 
@@ -56,6 +58,13 @@ class Trial:
     alternates: tuple[str, ...] = ()
     kind: str | None = None  # the class of crash
     arm: str = "test"  # which of a campaign's experiments: test, control, ...
+    place: int = 1  # among the trials of its boot
+    spent: str = ""  # why its boot took no further trial, if it could have
+
+    @property
+    def number(self) -> int:
+        """The trial as people count: the first is 1 (its ticket is 0)."""
+        return self.ticket + 1
 
 
 @dataclass(frozen=True)
@@ -101,18 +110,21 @@ class EvidenceWriter:
         record = asdict(plan) | {"hash": plan.digest, "created": now(), "host": hostname()}
         self._append("plan", record)
 
-    def launch(self, ticket: int, seed: str, arm: str) -> None:
-        self._append("launch", {"ticket": ticket, "seed": seed, "arm": arm, "at": now()})
+    def launch(self, ticket: int, seed: str, arm: str, boot: str = "") -> None:
+        """``boot``: the boot that the trial shares with others, if it does."""
+        shared = {"boot": boot} if boot else {}
+        self._append("launch", {"ticket": ticket, "seed": seed, "arm": arm, "at": now()} | shared)
 
     def start(self, ticket: int, at: str) -> None:
         self._append("start", {"ticket": ticket, "at": at})
 
     def trial(self, trial: Trial) -> None:
-        self._append("trial", asdict(trial) | {"outcome": trial.outcome.value})
+        record = asdict(trial) | {"outcome": trial.outcome.value, "at": now()}  # the trial's end
+        self._append("trial", record)
 
     def keep_console(self, ticket: int, console: bytes) -> str:
         """Writes a trial's console beside the evidence; returns its name there."""
-        name = f"{self.path.stem}-{ticket:05}.console"
+        name = f"{self.path.stem}-trial{ticket + 1:05}.console"
         try:
             (self.folder / name).write_bytes(console)
         except OSError as error:
@@ -130,7 +142,9 @@ class EvidenceWriter:
         try:
             done = os.write(self._descriptor, line)
             if done != len(line):
-                raise OSError(28, "the disk is full")
+                raise OSError(errno.ENOSPC, "the disk is full")
+            if os.fstat(self._descriptor).st_nlink == 0:
+                raise OSError(errno.ENOENT, "the file was deleted meanwhile")
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
@@ -167,7 +181,7 @@ def _record(line: bytes) -> dict[str, Any]:
     record = json.loads(line)
     if not isinstance(record, dict) or not isinstance(record.get("type"), str):
         raise ValueError("not a record")  # noqa: TRY004 - one kind of damage among others
-    if record.pop("crc", zlib.crc32(text)) != zlib.crc32(text):
+    if record.pop("crc", None) != zlib.crc32(text) and record.get("schema") == SCHEMA:
         raise ValueError("the checksum is wrong")
     return record
 
@@ -185,7 +199,7 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
     same = [pair for pair in found if pair[1][0].get("hash") == plan.digest]
     newest, records = found[-1]
     if same and records[0]["type"] == "plan":
-        newest, records = same[-1]  # what was tried in between stays what it is
+        newest, records = _last_of(same)  # what was tried in between stays what it is
     _refuse_if_written(newest)
     if records[0]["type"] != "plan":
         msg = (
@@ -200,10 +214,19 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
     return History(tuple(chain), tuple(replayed(files, plan.experiment)))
 
 
+def _last_of(
+    found: Sequence[tuple[Path, list[dict[str, Any]]]],
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The newest file that no other continues: a clock that was set back misnames the newest."""
+    continued = {name for _, records in found for name in records[0].get("continues", ())}
+    return [pair for pair in found if pair[0].name not in continued][-1]
+
+
 def replayed(files: Sequence[Sequence[Mapping[str, Any]]], experiment: str) -> list[Trial]:
     """The trials of a chain of files, in launch order.
 
-    A launch without a trial line is LOST if it had started, VOID if it had not.
+    A launch without a trial line is LOST if it had started, VOID if it had not. A ticket without
+    any line is LOST too: what it came to is unknown.
     """
     trials: dict[int, Trial] = {}
     for records in files:
@@ -214,7 +237,15 @@ def replayed(files: Sequence[Sequence[Mapping[str, Any]]], experiment: str) -> l
                 trials.setdefault(record["ticket"], _unfinished(record, experiment, began))
             elif record["type"] == "trial":
                 trials[record["ticket"]] = trial_of(record)
-    return [trials[ticket] for ticket in sorted(trials)]
+    return [
+        trials.get(ticket) or _unknown(ticket, experiment)
+        for ticket in range(max(trials, default=-1) + 1)
+    ]
+
+
+def _unknown(ticket: int, experiment: str) -> Trial:
+    blank = {"ticket": ticket, "seed": ""}
+    return replace(_unfinished(blank, experiment, now()), started=None, detail=DAMAGED)
 
 
 def _unfinished(launch: Mapping[str, Any], experiment: str, began: str | None) -> Trial:
@@ -224,7 +255,7 @@ def _unfinished(launch: Mapping[str, Any], experiment: str, began: str | None) -
         seed=launch["seed"],
         host=hostname(),
         accel="",
-        boot="",
+        boot=launch.get("boot", ""),
         started=began,
         boot_s=0.0,
         exposure_s=0.0,
@@ -244,7 +275,9 @@ def trial_of(record: Mapping[str, Any]) -> Trial:
 
 def folder_name(item: str) -> str:
     """A folder for one item's evidence: readable, unique, and never a path of its own."""
-    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", item).strip(".-")[-80:] or "item"
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", item).strip(".-") or "item"
+    if len(readable) > 80:  # the end tells tests apart; it begins with a whole word
+        readable = readable[-80:].partition("-")[2] or readable[-80:]
     return f"{readable}-{hashlib.sha256(item.encode()).hexdigest()[:10]}"
 
 

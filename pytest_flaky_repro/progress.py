@@ -1,4 +1,4 @@
-"""Live progress: one rewritten line on a terminal, sparse lines in a log, also under xdist.
+"""Live progress: a block of lines under pytest's own on a terminal, sparse lines in a log.
 
 A campaign runs where its item runs. There it sends a report of its own kind (``when`` is
 ``repro-progress``), which xdist carries to the controller like any other; what a person sees is
@@ -8,8 +8,7 @@ printed by the process that owns the terminal.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,13 +16,11 @@ from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.session import session_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_flaky_repro.campaign.loop import Snapshot
+    from pytest_flaky_repro.report.live import Screen
 
 WHEN = "repro-progress"
 SEND_EVERY_S = 0.2
-LOG_EVERY_S = 30.0
 
 
 class ItemObserver:
@@ -33,27 +30,32 @@ class ItemObserver:
         self._item = item
         self._sent = 0.0
         self._titles: set[str] = set()
+        self._began = time.time()
+        self._earlier = 0  # trials that an earlier run left: they took none of our time
+
+    def prepare(self, name: str, kernel: str) -> None:
+        """Says what is about to begin: a guest has to be built, an accelerator to be chosen."""
+        self._send({"item": name, "kernel": kernel, "trials": 0, "crashes": 0}, news="")
 
     def progress(self, snapshot: Snapshot) -> None:
-        from pytest_flaky_repro.report import sentences
+        from pytest_flaky_repro.report.live import began_before, figures
 
-        trials = snapshot.tally.trials_low
-        title = snapshot.last.title if snapshot.last is not None else ""
-        last = snapshot.last
+        trials, last = snapshot.tally.trials_low, snapshot.last
+        if last is not None and began_before(last, self._began):
+            self._earlier = trials
         crashed = last is not None and last.outcome is Outcome.CRASHED and last.arm == "test"
+        title = last.title if last is not None and crashed else ""
         new = crashed and title not in self._titles
         due = time.monotonic() - self._sent >= SEND_EVERY_S
         if not (due or new or _is_power_of_ten(trials)):
             return
         self._sent = time.monotonic()
-        text = sentences.progress(snapshot)
-        if new:
-            self._titles.add(title)
-            text += f"; new: {sentences.printable(title)}"
-        self._send(text, trials, news=new)
+        self._titles |= {title} if new else set()
+        self._send(figures(snapshot, self._earlier), news=title if new else "")
 
-    def _send(self, text: str, trials: int, *, news: bool) -> None:
+    def _send(self, told: dict[str, Any], *, news: str) -> None:
         item = self._item
+        worker = getattr(item.config, "workerinput", {}).get("workerid", "")
         report = pytest.TestReport(
             nodeid=item.nodeid,
             location=item.location,
@@ -61,8 +63,8 @@ class ItemObserver:
             outcome="passed",
             longrepr=None,
             when=WHEN,  # type: ignore[arg-type]
-            repro_text=text,
-            repro_trials=trials,
+            repro_figures=told,
+            repro_worker=worker,
             repro_news=news,
         )
         item.config.hook.pytest_runtest_logreport(report=report)
@@ -77,60 +79,42 @@ class ProgressPrinter:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._logged: dict[str, tuple[int, float]] = {}
-        self._on_line = False
+        self._screen: Screen | None = None  # made when there is something to show
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         session_of(self._config).summaries += getattr(report, "repro_summary", [])
+        if report.when == WHEN and self._screen is None:
+            self._screen = self._make_screen()
+        if self._screen is not None:
+            self._screen.take(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self) -> None:
+        self._clear()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logfinish(self) -> None:
+        if self._screen is not None:
+            self._screen.draw()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self) -> None:
+        self._clear()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        self._clear()
+        self._screen = None
+
+    def _make_screen(self) -> Screen | None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is None or reporter.verbosity < 0:
-            return
-        if report.when != WHEN:
-            self._clear(reporter)
-            return
-        with _uncaptured(self._config):
-            if reporter.isatty and reporter.verbosity <= 0:
-                self._rewrite(reporter, report)
-            elif self._is_due(report):
-                reporter.ensure_newline()
-                reporter.write_line(f"  {_text(report)}")
-                reporter.flush()
+            return None
+        from pytest_flaky_repro.report.live import screen_for
 
-    def _rewrite(self, reporter: pytest.TerminalReporter, report: pytest.TestReport) -> None:
-        if not self._on_line:
-            reporter.ensure_newline()
-        self._on_line = True
-        width = reporter._tw.fullwidth - 1  # noqa: SLF001 - the width of the line to rewrite
-        reporter.rewrite(f"  {_text(report)}"[:width], erase=True)
-        reporter.flush()
+        return screen_for(self._config, reporter)
 
-    def _clear(self, reporter: pytest.TerminalReporter) -> None:
-        if self._on_line:
-            reporter.rewrite("", erase=True)
-            self._on_line = False
-
-    def _is_due(self, report: pytest.TestReport) -> bool:
-        """In a log: at 1, 10, 100, ... trials, at each new crash title, and every 30 s."""
-        trials: int = report.repro_trials
-        before, at = self._logged.get(report.nodeid, (0, 0.0))
-        crossed = len(str(trials)) > len(str(before)) or before == 0
-        due = report.repro_news or crossed or time.monotonic() - at >= LOG_EVERY_S
-        if due:
-            self._logged[report.nodeid] = (trials, time.monotonic())
-        return due
-
-
-def _text(report: pytest.TestReport) -> str:
-    return str(report.repro_text)
-
-
-@contextmanager
-def _uncaptured(config: pytest.Config) -> Iterator[None]:
-    """Suspends output capture, if there is any, for a line that a person should see now."""
-    capture = config.pluginmanager.get_plugin("capturemanager")
-    if capture is None:
-        yield
-        return
-    with capture.global_and_fixture_disabled():
-        yield
+    def _clear(self) -> None:
+        if self._screen is not None:
+            self._screen.clear()

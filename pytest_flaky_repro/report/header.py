@@ -9,6 +9,7 @@ from pytest_flaky_repro.machine.accel import describe_quickly
 from pytest_flaky_repro.question import design_of, solved
 from pytest_flaky_repro.report.sentences import confidence, percent
 from pytest_flaky_repro.session import session_of, settings_of
+from pytest_flaky_repro.settings import AutoTime
 
 if TYPE_CHECKING:
     import pytest
@@ -35,10 +36,17 @@ def header(config: pytest.Config) -> list[str]:
         f"flaky-repro: kernel: {named or 'none'}",
         (
             f"flaky-repro: accel: {accel}, smp {settings['smp']}, "
-            f"{settings['memory']} MiB, trial time {settings['trial_time']:g} s"
+            f"{settings['memory']} MiB, trial time {_trial_time(settings)}"
         ),
         *(f"flaky-repro: plan: {line}" for line in plan_lines(settings)),
     ]
+
+
+def _trial_time(settings: Settings) -> str:
+    seconds = settings["trial_time"]
+    if isinstance(seconds, AutoTime):
+        return f"auto (up to {float(seconds):g} s)"
+    return f"{seconds:g} s"
 
 
 def plan_lines(settings: Settings) -> list[str]:

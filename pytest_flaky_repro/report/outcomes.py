@@ -55,6 +55,11 @@ def _tell_verdicts(
     report.user_properties = list(item.user_properties)
     summaries = [summary(verdict) | {"deciding": verdict is deciding} for verdict in verdicts]
     _note(report, repro_summary=compared + summaries)
+    if item.config.getoption("htmlpath", None):
+        from pytest_flaky_repro.report.rows import plots_for_pytest_html
+
+        extras = [*getattr(report, "extras", []), *plots_for_pytest_html(verdicts)]
+        _note(report, extras=extras)
     # the word has to be about what decided the test: not, say, an assertion after the verdict
     is_told = report.passed if error is None else isinstance(error, CampaignError)
     if is_told and not hasattr(report, "wasxfail"):
@@ -68,9 +73,21 @@ def _note(report: pytest.TestReport, **facts: Any) -> None:
 
 def properties(verdict: Verdict) -> dict[str, str]:
     """JUnit properties of a test case."""
+    shared = verdict.shared
+    trials = verdict.intact if shared is None else shared.trials.trials_low
+    boots = (
+        {}
+        if shared is None
+        else {
+            "repro.boot": f"{shared.how} {shared.size}",
+            "repro.boots": str(verdict.intact),
+            "repro.correlation": f"{shared.correlation.estimate:.3g}",
+            "repro.correlation_upper": f"{shared.correlation.upper:.3g}",
+        }
+    )
     return {
         "repro.verdict": verdict.conclusion.value,
-        "repro.trials": str(verdict.intact),
+        "repro.trials": str(trials),
         "repro.crashes": str(verdict.crashes),
         "repro.infrastructure": str(verdict.void + verdict.lost),
         "repro.confidence": f"{verdict.design.confidence_safe:g}",
@@ -78,6 +95,7 @@ def properties(verdict: Verdict) -> dict[str, str]:
         "repro.rate_lower": f"{verdict.rate_lower:.6g}",
         "repro.kernel_sha256": verdict.subject.kernel_sha256,
         "repro.evidence": str(verdict.evidence),
+        **boots,
     }
 
 
@@ -110,11 +128,20 @@ def summary(verdict: Verdict) -> dict[str, Any]:
         "explanation": sentences.explanation(verdict),
         "why": sentences.printable(verdict.why),
         "kinds": [
-            {"title": sentences.printable(k.title), "count": k.count, "first": k.first,
+            {"title": sentences.printable(k.title), "count": k.count, "first": k.first + 1,
              "expected": k.expected, "rate": sentences.kind_rate(verdict, k)}
             for k in verdict.kinds
         ],
         "evidence": str(verdict.evidence),
+        "kernel": verdict.subject.kernel,
+        "trials": verdict.intact,
+        "crashes": verdict.crashes,
+        "void": verdict.void,
+        "lost": verdict.lost,
+        "rate_lower": verdict.rate_lower,
+        "rate_upper": _rate_upper(verdict),
+        "confidence": verdict.design.confidence_safe,
+        "needed": verdict.still_needed,
     }  # fmt: skip
 
 

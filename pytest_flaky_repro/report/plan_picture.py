@@ -124,9 +124,14 @@ def _trials(axes: Axes, picture: PlanPicture, points: Sequence[OperatingPoint]) 
     axes.grid(visible=True, linewidth=0.6)
     unit, size = _unit(axes.get_ylim()[1] * picture.seconds_per_trial)
     per_unit = picture.seconds_per_trial / size
-    second = axes.secondary_yaxis(
-        "right", functions=(lambda n: n * per_unit, lambda t: t / per_unit)
-    )
+
+    def time(trials: Any) -> Any:
+        return trials * per_unit
+
+    def trials(time: Any) -> Any:
+        return time / per_unit
+
+    second = axes.secondary_yaxis("right", functions=(time, trials))
     second.set_ylabel(unit)
 
 

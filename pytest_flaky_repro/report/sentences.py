@@ -6,90 +6,73 @@ said with probability at most 1 - C. It is no probability that the kernel is fix
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
-from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.evidence import UNFINISHED
 from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Conclusion, Vote
-from pytest_flaky_repro.stats.bounds import e_values, rate_bounds, zero_crash_upper
+from pytest_flaky_repro.report import boots, lengths
+from pytest_flaky_repro.stats import statement
+from pytest_flaky_repro.stats.bounds import e_values, rate_bounds
 from pytest_flaky_repro.stats.budget import rate_excluded_with_losses
 from pytest_flaky_repro.stats.compare import Difference
 from pytest_flaky_repro.stats.design import complement
+from pytest_flaky_repro.stats.statement import (
+    confidence,
+    downwards,
+    percent,
+    printable,
+    upwards,
+)
 from pytest_flaky_repro.stats.tally import Tally
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
-    from pytest_flaky_repro.campaign.loop import Snapshot
     from pytest_flaky_repro.campaign.verdict import KindCount, Verdict
     from pytest_flaky_repro.settings import Settings
 
-_UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\u00a1-\u2027\u2030-\u205f\u2070-\ud7ff]")
+__all__ = [
+    "again",
+    "comparison_explanation",
+    "comparison_word",
+    "confidence",
+    "console_tail",
+    "downwards",
+    "duration",
+    "explanation",
+    "headline",
+    "kind_rate",
+    "percent",
+    "printable",
+    "safe_bound",
+    "upwards",
+    "word",
+]
 
 
-def percent(rate: float) -> str:
-    """0.0099829 -> '1.0%', 0.00012 -> '0.012%'."""
-    value = 100 * rate
-    if value >= 10 or value == 0:
-        return f"{value:.0f}%"
-    return f"{value:.1f}%" if value >= 0.95 else f"{value:.2g}%"
-
-
-def upwards(rate: float) -> str:
-    """A percentage that is never below ``rate``: an upper bound may be rounded up only."""
-    shown = percent(rate)
-    if float(shown[:-1]) >= 100 * rate * (1 - 1e-12):
-        return shown
-    digits = 0 if 100 * rate >= 10 else 1 if 100 * rate >= 0.95 else 3
-    return f"{100 * rate + 0.5 * 10**-digits:.{digits}f}%"
-
-
-def downwards(rate: float) -> str:
-    """A percentage that is never above ``rate``: a lower bound may be rounded down only."""
-    shown = percent(rate)
-    if float(shown[:-1]) <= 100 * rate * (1 + 1e-12):
-        return shown
-    value = Decimal(100 * rate)
-    digits = 0 if value >= 10 else 1 - value.adjusted()
-    return f"{value.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}%"
-
-
-def confidence(value: float) -> str:
-    """0.99 -> '99%', 0.999 -> '99.9%'."""
-    return f"{100 * value:.10g}%"
-
-
-def printable(text: str) -> str:
-    """Guest text with everything that could move a terminal's cursor made visible."""
-    return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
+_OUTPUTS = ("--repro-html", "--repro-metrics")  # who repeats one test keeps the run's
 
 
 def word(verdict: Verdict) -> str:
     """The verdict as the word beside a test's name."""
-    design = verdict.design
-    if verdict.conclusion is Conclusion.SAFE:
-        bound = f"rate <= {upwards(safe_bound(verdict))} at {confidence(design.confidence_safe)}"
-        return f"SAFE ({verdict.crashes}/{verdict.intact}, {bound})"
-    if verdict.conclusion is Conclusion.CRASHES:
-        return f"CRASHES ({verdict.crashes}/{verdict.intact})"
-    if verdict.conclusion is Conclusion.INCONCLUSIVE:
-        return f"INCONCLUSIVE ({verdict.crashes}/{verdict.intact})"
-    return "INFRASTRUCTURE"
+    if verdict.shared is not None:
+        return boots.word(verdict, verdict.shared)
+    return statement.word(verdict.conclusion, verdict.design, verdict.tally)
 
 
 def safe_bound(verdict: Verdict) -> float:
     """The crash rate that *safe* rules out: what the data reached, at most the rate asked for."""
-    if verdict.crashes == 0 and verdict.intact:
-        return zero_crash_upper(verdict.intact, verdict.design.confidence_safe)
-    return verdict.design.min_rate
+    return statement.safe_bound(verdict.design, verdict.tally)
 
 
 def headline(verdict: Verdict) -> str:
     """One line: the verdict, the counts, what ended it."""
-    counts = f"{verdict.crashes} crashed of {verdict.intact} trials"
+    units = "trials" if verdict.shared is None else "boots"
+    counts = f"{verdict.crashes} crashed of {verdict.intact} {units}"
+    if verdict.shared is not None:
+        counts += f" ({verdict.shared.trials.trials_low} trials)"
     spent = [f"{verdict.lost} lost"] * bool(verdict.lost) + [f"{verdict.void} void"] * bool(
         verdict.void
     )
@@ -105,14 +88,20 @@ def explanation(verdict: Verdict) -> list[str]:
         Conclusion.INCONCLUSIVE: _explain_inconclusive,
         Conclusion.INFRASTRUCTURE: _explain_infrastructure,
     }
-    return explain[verdict.conclusion](verdict)
+    said = explain[verdict.conclusion](verdict)
+    if verdict.shared is not None:
+        said += boots.lines(verdict, verdict.shared)
+    if verdict.note:
+        said.append(f"{verdict.note[:1].upper()}{verdict.note[1:]}.")
+    return said + lengths.lines(verdict)
 
 
-def _min_rate(verdict: Verdict) -> str:
+def _rate_source(verdict: Verdict) -> str:
+    """Where the minimum rate comes from, where that is worth a word."""
     source = verdict.min_rate_source
     if verdict.calibration is not None:
-        return f"{percent(verdict.design.min_rate)} (from the known-bad kernel {source})"
-    return f"{percent(verdict.design.min_rate)}{' (default)' * (source == 'default')}"
+        return f"from the known-bad kernel {source}"
+    return "default" if source == "default" else ""
 
 
 def _condition(verdict: Verdict) -> str:
@@ -123,22 +112,28 @@ def _condition(verdict: Verdict) -> str:
     )
 
 
+def _meaning_of_safe(verdict: Verdict) -> str:
+    if verdict.shared is not None:
+        return boots.meaning_of_safe(verdict, verdict.shared, _condition(verdict))
+    source = _rate_source(verdict)
+    return statement.meaning(Conclusion.SAFE, verdict.design, _condition(verdict), source)
+
+
 def _explain_safe(verdict: Verdict) -> list[str]:
     design = verdict.design
     lines = [
-        (
-            f"If {_min_rate(verdict)} or more of the trials crashed ({_condition(verdict)}), "
-            f"this would have been said with probability at most {percent(design.error_safe)}."
-        ),
+        _meaning_of_safe(verdict),
         (
             f"The data rule out a crash rate above {upwards(safe_bound(verdict))} "
+            f"{'of boots ' * (verdict.shared is not None)}"
             f"at confidence {confidence(design.confidence_safe)}."
         ),
     ]
     if verdict.calibration is not None and verdict.control is not None:
         lines.append(
             f"The known-bad kernel crashed in {verdict.control.crashes} of "
-            f"{verdict.control.trials} trials run between these: it still crashes here."
+            f"{verdict.control.trials} {'boots' if verdict.shared else 'trials'} run between "
+            "these: it still crashes here."
         )
     elif verdict.calibration is not None:
         lines.append(
@@ -169,15 +164,7 @@ def _unexplained(verdict: Verdict) -> tuple[int, int]:
 def _explain_crashes(verdict: Verdict) -> list[str]:
     design = verdict.design
     bound = f"The crash rate is at least {downwards(verdict.rate_lower)} at confidence "
-    lines = []
-    if design.noise == 0:
-        lines.append("With a noise floor of 0 (--repro-noise), one crash is proof.")
-    else:
-        lines.append(
-            f"If {percent(design.noise)} or fewer of the trials crashed without the kernel's "
-            f"fault, this would have been said with probability at most "
-            f"{percent(design.error_crash)}."
-        )
+    lines = [statement.meaning(Conclusion.CRASHES, design)]
     if verdict.rate_lower > 0:
         lines.append(f"{bound}{confidence(design.confidence_crash)}.")
     return lines
@@ -197,10 +184,12 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             f"Evidence (e-values) against a rate of {percent(design.min_rate)} or more: "
             f"{values.against_min_rate:.3g}{against_noise if design.noise else ''}."
         )
+    source = _rate_source(verdict)
     if verdict.still_needed is not None:
         lines.append(
-            f"{verdict.still_needed} more surviving trials would make it safe at "
-            f"{_min_rate(verdict)}; go on with --repro-resume, and a larger budget if it was spent."
+            f"{verdict.still_needed} more surviving {'boots' if verdict.shared else 'trials'} would make it safe at "
+            f"{percent(design.min_rate)}{f' ({source})' if source else ''}; go on with "
+            "--repro-resume, and a larger budget if it was spent."
         )
     return lines
 
@@ -240,31 +229,11 @@ def comparison_explanation(verdict: ComparisonVerdict) -> list[str]:
 
 
 def _explain_infrastructure(verdict: Verdict) -> list[str]:
-    del verdict
-    return ["Nothing was learned about the kernel: what failed is the harness or its set-up."]
+    return [statement.meaning(Conclusion.INFRASTRUCTURE, verdict.design)]
 
 
-def progress(snapshot: Snapshot) -> str:
-    """One line on a running campaign."""
-    tally = snapshot.tally
-    parts = [f"{tally.trials_low} trials", f"{tally.crashes} crashed"]
-    parts += [f"{snapshot.lost} lost"] * bool(snapshot.lost)
-    parts += [f"{snapshot.void} void"] * bool(snapshot.void)
-    if snapshot.crashes_wanted:
-        parts.append(
-            f"calibrating: {snapshot.crashes_wanted} crashes wanted, "
-            f"at most {snapshot.trials_allowed} trials (--repro-calibrate-trials)"
-        )
-    if snapshot.needed:
-        parts.append(f"safe in {snapshot.needed}")
-        done = tally.trials_low
-        if done:
-            parts.append(f"about {_duration(snapshot.elapsed_s * snapshot.needed / done)}")
-    subject = snapshot.subject
-    return f"{printable(subject.item)}: {', '.join(parts)}"
-
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """90 s, 12 min, 3.1 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -275,7 +244,8 @@ def again(nodeid: str, settings: Settings, extra: Mapping[str, str] | None = Non
     words = ["pytest"]
     if "::" in nodeid:
         words.append(nodeid)
-    for name, value in {**settings.given(), **(extra or {})}.items():
+    given = {k: v for k, v in settings.given().items() if k not in _OUTPUTS}
+    for name, value in {**given, **(extra or {})}.items():
         words += [f"{name}={part}" for part in (value if isinstance(value, tuple) else (value,))]
     return shlex.join(words)
 

@@ -17,11 +17,19 @@ COLOURS = {
 
 
 def write_summary(reporter: pytest.TerminalReporter, verdicts: list[dict[str, Any]]) -> None:
-    """A line a verdict, what it means, and the kinds of crash that were seen."""
-    reporter.section("flaky repro")
+    """A line a verdict, what it means, and the kinds of crash that were seen.
+
+    With ``-q`` the line alone, with ``-qq`` nothing.
+    """
+    if reporter.verbosity < -1:
+        return
+    if reporter.verbosity >= 0:
+        reporter.section("flaky repro")
     for verdict in verdicts:
         reporter.write(verdict["word"], **{COLOURS[verdict["conclusion"]]: True})
         reporter.write_line(f"  {verdict['item']}")
+        if reporter.verbosity < 0:
+            continue
         if verdict["conclusion"] != "safe":
             reporter.write_line(f"    {verdict['why']}")
         for line in verdict["explanation"]:

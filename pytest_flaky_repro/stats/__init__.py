@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from pytest_flaky_repro.stats.calibration import (
         Calibration,
         CalibrationRule,
-        suggest_trial_time,
     )
     from pytest_flaky_repro.stats.compare import (
         Comparison,
@@ -49,6 +48,15 @@ if TYPE_CHECKING:
     )
     from pytest_flaky_repro.stats.design import (
         Design,
+    )
+    from pytest_flaky_repro.stats.duration import (
+        Advice,
+        CrashTimes,
+        Hazard,
+        Length,
+        advise,
+        best_length,
+        hazard,
     )
     from pytest_flaky_repro.stats.factors import (
         Cell,
@@ -78,21 +86,33 @@ if TYPE_CHECKING:
     )
     from pytest_flaky_repro.stats.statement import (
         meaning,
-        so_far,
+        word,
+    )
+    from pytest_flaky_repro.stats.survival import (
+        Curve,
+        kaplan_meier,
     )
     from pytest_flaky_repro.stats.tally import (
         Tally,
     )
 
 _HOMES = {
+    "Advice": "duration",
+    "CrashTimes": "duration",
+    "Hazard": "duration",
+    "Length": "duration",
+    "advise": "duration",
+    "best_length": "duration",
+    "hazard": "duration",
     "meaning": "statement",
-    "so_far": "statement",
+    "word": "statement",
     "Agreed": "agreement",
     "Agreement": "agreement",
     "Calibration": "calibration",
     "CalibrationRule": "calibration",
     "Cell": "factors",
     "Comparison": "compare",
+    "Curve": "survival",
     "ControlCheck": "control",
     "ControlState": "control",
     "Decision": "plan",
@@ -122,6 +142,7 @@ _HOMES = {
     "halves": "agreement",
     "hosts_agree": "agreement",
     "is_control": "control",
+    "kaplan_meier": "survival",
     "largest_confidence": "budget",
     "member_design": "family",
     "plan_for": "plan",
@@ -129,13 +150,13 @@ _HOMES = {
     "rate_bounds": "bounds",
     "rate_excluded_with_losses": "budget",
     "smallest_min_rate": "budget",
-    "suggest_trial_time": "calibration",
     "total_rate_excluded": "bounds",
     "zero_crash_upper": "bounds",
 }
 
 __all__ = [
     "NEVER",
+    "Advice",
     "Agreed",
     "Agreement",
     "Calibration",
@@ -144,6 +165,8 @@ __all__ = [
     "Comparison",
     "ControlCheck",
     "ControlState",
+    "CrashTimes",
+    "Curve",
     "Decision",
     "Design",
     "Difference",
@@ -151,7 +174,9 @@ __all__ = [
     "Effect",
     "FalseCalls",
     "FamilyRule",
+    "Hazard",
     "Judgement",
+    "Length",
     "Line",
     "Lines",
     "OperatingPoint",
@@ -160,6 +185,8 @@ __all__ = [
     "RateBounds",
     "Tally",
     "WorstCase",
+    "advise",
+    "best_length",
     "cells",
     "check_control",
     "clean_trials_needed",
@@ -168,8 +195,10 @@ __all__ = [
     "effects",
     "false_calls",
     "halves",
+    "hazard",
     "hosts_agree",
     "is_control",
+    "kaplan_meier",
     "largest_confidence",
     "meaning",
     "member_design",
@@ -178,9 +207,8 @@ __all__ = [
     "rate_bounds",
     "rate_excluded_with_losses",
     "smallest_min_rate",
-    "so_far",
-    "suggest_trial_time",
     "total_rate_excluded",
+    "word",
     "zero_crash_upper",
 ]
 

@@ -162,26 +162,3 @@ class Calibration:
         """Build the design that checks another kernel against this known-bad one."""
         rate = self.min_rate(complement(confidence_safe), noise, reduction)
         return Design(rate, noise, confidence_safe, confidence_crash)
-
-
-def suggest_trial_time(
-    crash_seconds: list[float], trials: int, boot_seconds: float, trial_seconds: float
-) -> float:
-    """Trial time in seconds that would have shown the most crashes per machine second.
-
-    ``crash_seconds`` are times from START to crash among ``trials`` trials of
-    ``trial_seconds``. The time is for the next calibration: chosen after the fact, it makes
-    its own crash rate look better than it is, so calibrate again with it.
-    """
-    if not crash_seconds:
-        return trial_seconds
-    ordered = sorted(crash_seconds)
-    survivors = trials - len(ordered)
-
-    def price(index: int) -> float:
-        end = ordered[index]
-        spent = sum(ordered[: index + 1]) + (survivors + len(ordered) - index - 1) * end
-        return (spent + trials * boot_seconds) / (index + 1)
-
-    best = min(range(len(ordered)), key=price)
-    return min(trial_seconds, ordered[best])

@@ -1,50 +1,109 @@
-"""What a verdict means, in one sentence that carries its condition.
+"""What a verdict means, in words that carry its condition; and numbers as they are shown.
 
 A verdict speaks of the procedure, never of the kernel: no probability that *this* kernel is
 fixed can be had without a prior, so no sentence here attaches the confidence to the kernel.
+A bound is only ever rounded away from the data.
 """
 
 from __future__ import annotations
 
+import re
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.stats.bounds import clean_trials_needed, e_values, rate_bounds
-from pytest_flaky_repro.stats.plan import Decision
+from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.stats.bounds import zero_crash_upper
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.stats.design import Design
-    from pytest_flaky_repro.stats.plan import Plan
     from pytest_flaky_repro.stats.tally import Tally
 
+_UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\u00a1-\u2027\u2030-\u205f\u2070-\ud7ff]")
 
-def meaning(design: Design, decision: Decision, where: str = "here") -> str:
-    """Say what a decision means; ``where`` names hosts, reproducer and trial time."""
-    if decision is Decision.SAFE:
+
+def percent(rate: float) -> str:
+    """0.0099829 -> '1.0%', 0.00012 -> '0.012%'."""
+    value = 100 * rate
+    if value >= 10 or value == 0:
+        return f"{value:.0f}%"
+    return f"{value:.1f}%" if value >= 0.95 else f"{value:.2g}%"
+
+
+def upwards(rate: float) -> str:
+    """A percentage that is never below ``rate``: an upper bound may be rounded up only."""
+    shown = percent(rate)
+    if float(shown[:-1]) >= 100 * rate * (1 - 1e-12):
+        return shown
+    digits = 0 if 100 * rate >= 10 else 1 if 100 * rate >= 0.95 else 3
+    return f"{100 * rate + 0.5 * 10**-digits:.{digits}f}%"
+
+
+def downwards(rate: float) -> str:
+    """A percentage that is never above ``rate``: a lower bound may be rounded down only."""
+    shown = percent(rate)
+    if float(shown[:-1]) <= 100 * rate * (1 + 1e-12):
+        return shown
+    value = Decimal(100 * rate)
+    digits = 0 if value >= 10 else 1 - value.adjusted()
+    return f"{value.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}%"
+
+
+def confidence(value: float) -> str:
+    """0.99 -> '99%', 0.999 -> '99.9%', 1 - 0.01 / 7 -> '99.857%': never more than it is.
+
+    Three digits of the error are shown: shares of a family's error have no end.
+    """
+    shown = Decimal(f"{100 * value:.10f}")
+    digits = max(0, 2 - (100 - shown).adjusted())
+    text = f"{shown.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
+
+
+def printable(text: str) -> str:
+    """Guest text with everything that could move a terminal's cursor made visible."""
+    return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
+
+
+def safe_bound(design: Design, tally: Tally) -> float:
+    """The crash rate that *safe* rules out: what the data reached, at most the rate asked for."""
+    if tally.crashes == 0 and tally.trials_low:
+        return zero_crash_upper(tally.trials_low, design.confidence_safe)
+    return design.min_rate
+
+
+def word(conclusion: Conclusion, design: Design, tally: Tally) -> str:
+    """The verdict as the word beside a test's name: ``SAFE (0/90, rate <= 5.0% at 99%)``."""
+    counts = f"{tally.crashes}/{tally.trials_low}"
+    if conclusion is Conclusion.SAFE:
+        bound = f"rate <= {upwards(safe_bound(design, tally))}"
+        return f"SAFE ({counts}, {bound} at {confidence(design.confidence_safe)})"
+    if conclusion is Conclusion.INFRASTRUCTURE:
+        return "INFRASTRUCTURE"
+    return f"{conclusion.value.upper()} ({counts})"
+
+
+def meaning(conclusion: Conclusion, design: Design, where: str = "", source: str = "") -> str:
+    """What a conclusion means, in a sentence.
+
+    ``where`` names hosts, reproducer and trial time; ``source`` says where the minimum rate comes
+    from.
+    """
+    where = f" ({where})" if where else ""
+    rate = f"{percent(design.min_rate)}{f' ({source})' if source else ''}"
+    if conclusion is Conclusion.SAFE:
         return (
-            f"if the crash rate per trial were {design.min_rate:g} or more {where}, this would "
-            f"have been said with probability at most {design.error_safe:g}"
+            f"If {rate} or more of the trials crashed{where}, this would have been said with "
+            f"probability at most {percent(design.error_safe)}."
         )
-    if decision is Decision.CRASHES and design.noise == 0:
-        return f"a crash was seen {where}, and a healthy kernel was taken never to show one"
-    if decision is Decision.CRASHES:
+    if conclusion is Conclusion.CRASHES and design.noise == 0:
+        return "With a noise floor of 0 (--repro-noise), one crash is proof."
+    if conclusion is Conclusion.CRASHES:
         return (
-            f"if the crash rate per trial were {design.noise:g} or less {where}, this would "
-            f"have been said with probability at most {design.error_crash:g}"
+            f"If {percent(design.noise)} or fewer of the trials crashed without the kernel's "
+            f"fault, this would have been said with probability at most "
+            f"{percent(design.error_crash)}."
         )
-    return f"neither a crash rate of {design.min_rate:g} nor one of {design.noise:g} is ruled out"
-
-
-def so_far(plan: Plan, tally: Tally, confidence: float) -> str:
-    """Say what an unfinished campaign has ruled out and what it still needs."""
-    bounds, values = rate_bounds(tally, confidence), e_values(plan.design, tally)
-    needed = clean_trials_needed(plan, tally)
-    ahead = "no number of clean trials" if needed is None else f"{needed} more clean trials"
-    crashes = "1 crash" if tally.crashes == 1 else f"{tally.crashes} crashes"
-    return (
-        f"{crashes} in {tally.trials_low} intact trials"
-        f"{f' and {tally.lost} lost' if tally.lost else ''}; rate between {bounds.lower:.3g} and "
-        f"{bounds.upper:.3g} (each bound fails with probability at most {1 - confidence:.3g}, "
-        f"at any stop); evidence against {plan.design.min_rate:g} or more: "
-        f"{values.against_min_rate:.3g}, against {plan.design.noise:g} or less: "
-        f"{values.against_noise:.3g}; {ahead} would make it safe"
-    )
+    if conclusion is Conclusion.INCONCLUSIVE:
+        noise = f" nor one of {percent(design.noise)} or less" if design.noise else ""
+        return f"Neither a crash rate of {rate} or more{noise} is ruled out."
+    return "Nothing was learned about the kernel: what failed is the harness or its set-up."

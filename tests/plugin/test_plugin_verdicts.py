@@ -222,7 +222,7 @@ def test_the_summary_tells_each_verdict_with_what_it_means(project: Project) -> 
             "*= flaky repro =*",
             "CRASHES (1/1)  test_it.py::test_it[[]bzImage[]]",
             "    With a noise floor of 0 (--repro-noise), one crash is proof.",
-            "    *1 x *panic*(*% of trials at 90%; first: trial 0)",
+            "    *1 x *panic*(*% of trials at 90%; first: trial 1)",
             "    evidence: *.jsonl",
         ]
     )

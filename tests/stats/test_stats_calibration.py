@@ -15,7 +15,6 @@ from pytest_flaky_repro.stats import (
     CalibrationRule,
     Tally,
     plan_for,
-    suggest_trial_time,
 )
 
 
@@ -158,15 +157,6 @@ def test_bad_calibrations_are_refused(make: object) -> None:
     assert callable(make)
     with pytest.raises(UsageError):
         make()
-
-
-def test_trial_time_follows_the_crashes() -> None:
-    """Nine crashes within a second and one straggler: long trials are not worth it."""
-    early = suggest_trial_time([0.5] * 9 + [29.0], 20, boot_seconds=1.0, trial_seconds=30.0)
-    slow = suggest_trial_time([25.0] * 9 + [29.0], 20, boot_seconds=1.0, trial_seconds=30.0)
-    assert early == 0.5
-    assert slow >= 25.0
-    assert suggest_trial_time([], 20, 1.0, 30.0) == 30.0
 
 
 def test_noise_counts_the_trials_at_half_the_error() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pytest_flaky_repro import stats
-from pytest_flaky_repro.stats import Decision, Design, Tally, meaning, plan_for, so_far
+from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.stats import Design, Tally, meaning, statement
 
 ROOT = Path(__file__).parents[2]
 BOAST = re.compile(
@@ -26,30 +27,34 @@ def test_the_check_knows_a_boast(text: str) -> None:
 
 
 @pytest.mark.parametrize("design", DESIGNS)
-@pytest.mark.parametrize("decision", Decision)
-def test_each_meaning_carries_its_condition(design: Design, decision: Decision) -> None:
-    text = meaning(design, decision, "on host a, trials of 30 s")
-    assert not BOAST.search(text)
-    if decision is Decision.SAFE:
-        assert text == (
-            f"if the crash rate per trial were {design.min_rate:g} or more on host a, trials of "
-            f"30 s, this would have been said with probability at most {design.error_safe:g}"
-        )
+@pytest.mark.parametrize("conclusion", Conclusion)
+def test_each_meaning_carries_its_condition(design: Design, conclusion: Conclusion) -> None:
+    assert not BOAST.search(meaning(conclusion, design, "on host a"))
 
 
-@pytest.mark.parametrize("design", DESIGNS)
-def test_so_far_says_what_is_still_needed(design: Design) -> None:
-    plan = plan_for(design)
-    text = so_far(plan, Tally(50, 53, 0), 0.99)
-    assert f"{plan.safe_at(0) - 50} more clean trials would make it safe" in text
-    assert "50 intact trials and 3 lost" in text
-    assert not BOAST.search(text)
+def test_safe_names_rate_condition_and_error() -> None:
+    assert meaning(Conclusion.SAFE, DESIGNS[0], "on host a, trials of 30 s", "default") == (
+        "If 1.0% (default) or more of the trials crashed (on host a, trials of 30 s), this would "
+        "have been said with probability at most 1.0%."
+    )
 
 
-def test_after_a_crash_without_noise_no_number_is_enough() -> None:
-    text = so_far(plan_for(DESIGNS[0]), Tally(9, 9, 1), 0.99)
-    assert "no number of clean trials" in text
-    assert "against 0 or less: inf" in text
+def test_crashes_names_the_noise_it_allowed_for() -> None:
+    assert "If 0.1% or fewer of the trials" in meaning(Conclusion.CRASHES, DESIGNS[1])
+    assert "one crash is proof" in meaning(Conclusion.CRASHES, DESIGNS[0])
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "tally", "said"),
+    [
+        (Conclusion.SAFE, Tally(459, 459, 0), "SAFE (0/459, rate <= 1.0% at 99%)"),
+        (Conclusion.CRASHES, Tally(7, 8, 1), "CRASHES (1/7)"),
+        (Conclusion.INCONCLUSIVE, Tally(31, 31, 0), "INCONCLUSIVE (0/31)"),
+        (Conclusion.INFRASTRUCTURE, Tally(0, 0, 0), "INFRASTRUCTURE"),
+    ],
+)
+def test_the_word_has_the_counts(conclusion: Conclusion, tally: Tally, said: str) -> None:
+    assert statement.word(conclusion, DESIGNS[0], tally) == said
 
 
 def test_no_docstring_and_no_document_boasts() -> None:

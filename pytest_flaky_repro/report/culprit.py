@@ -1,0 +1,220 @@
+"""A culprit search in words: the line that shows where it is, the report at its end, its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_flaky_repro.culprit.result import (
+    Claim,
+    Confirmation,
+    CulpritSet,
+    Kind,
+    Leader,
+    Result,
+)
+from pytest_flaky_repro.culprit.watching import Activity, View
+from pytest_flaky_repro.report.sentences import (
+    confidence,
+    downwards,
+    percent,
+    printable,
+    upwards,
+)
+
+SHOWN = 10
+
+
+def progress_line(view: View) -> str:
+    """Where a search is: what it does, what is left, what it took and will take."""
+    parts = []
+    if view.subset is not None and view.activity is not Activity.DONE:
+        seen = f", {view.crashed}/{view.survived + view.crashed} crashed"
+        doing = "building" if view.activity is Activity.BUILDING else "testing"
+        parts.append(f"{doing} {view.subset}{'' if doing == 'building' else seen}")
+    if view.leaders:
+        leaders = ", ".join(f"{each.candidate.name} {_odds(each)}" for each in view.leaders[:2])
+        parts.append(f"{view.candidates_left} left ({leaders})")
+    else:
+        parts.append(f"{view.candidates_left} left")
+    spent = view.spent
+    parts.append(f"{spent.builds} builds, {spent.trials} trials, {spent.crashes} crashed")
+    if view.expected_trials >= 1 and view.activity is not Activity.DONE:
+        ahead = f"{view.expected_trials:.0f} trials"
+        if view.expected_builds >= 0.5:
+            ahead = f"{view.expected_builds:.0f} builds, {ahead}"
+        parts.append(f"about {ahead}, {duration(view.expected_s)} to go")
+    return printable("; ".join(parts))
+
+
+def duration(seconds: float) -> str:
+    """For people: 90 s, 12 min, 3.4 h."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def report_lines(result: Result) -> list[str]:
+    """The report at the end of a search."""
+    lines = [printable(headline(result))]
+    for found in result.sets:
+        lines += _set_lines(found, result, many=len(result.sets) > 1)
+    if result.kind is Kind.UNRESOLVED:
+        lines += _unresolved(result)
+    elif result.kind is Kind.NO_CRASH:
+        lines.append(f"    {result.why}; a rate of {upwards(result.rate[2])} or more is ruled out")
+    elif result.kind is Kind.NOT_HERE:
+        lines += [
+            f"    {result.why}: P = {_probability(result.probability)}",
+            "    what makes it crash is outside of the candidates, in what good and bad share",
+        ]
+    return [*lines, *_footer(result)]
+
+
+def headline(result: Result) -> str:
+    """The answer in one line."""
+    sets = [" and ".join(found.names) for found in result.sets]
+    if result.kind is Kind.SINGLE:
+        return f"culprit: {sets[0]}"
+    if result.kind is Kind.ALL_OF:
+        return f"culprits, only together: {sets[0]}"
+    if result.kind is Kind.ANY_OF:
+        return f"{len(sets)} culprits, each by itself: {'; '.join(sets)}"
+    if result.kind is Kind.NOT_HERE:
+        return "not in these candidates: it crashes with all of them good"
+    if result.kind is Kind.NO_CRASH:
+        return "no crash: with all candidates bad it did not crash (often enough)"
+    return "unresolved" + (f", found so far: {'; '.join(sets)}" if sets else "")
+
+
+def _set_lines(found: CulpritSet, result: Result, *, many: bool) -> list[str]:
+    lines = []
+    if many:
+        lines.append(printable(f"  {' and '.join(found.names)}"))
+    details = [c for c in found.candidates if c.detail]
+    lines += [printable(f"    {c.name}: {c.detail}") for c in details]
+    wanted = confidence(result.confidence)
+    lines.append(f"    P(culprit) = {_probability(found.probability)}, asked for: {wanted}")
+    for each in found.confirmations:
+        lines += [f"    {line}" for line in _confirmation(each, result)]
+    return lines
+
+
+def _confirmation(each: Confirmation, result: Result) -> list[str]:
+    trials = each.survived + each.crashed
+    seen = f"{each.crashed} of {trials} trials crashed"
+    bounds = (
+        f"rate {downwards(each.rate_lower)} to {upwards(each.rate_upper)} "
+        f"at {confidence(result.confidence)} each"
+    )
+    error = upwards(each.error)
+    name = printable(str(each.subset))
+    if each.claim is Claim.SUFFICIENT:
+        return [f"{name}: {seen} ({bounds}); that this was noise: {error}"]
+    if each.claim is Claim.NECESSARY:
+        why = "if it could crash, all survivals of it and of what contains it would have"
+        return [f"{name}: {seen}; {why} probability {error}"]
+    return [
+        (
+            f"{name}: {seen}; another culprit as frequent would have been missed with "
+            f"probability {error}"
+        )
+    ]
+
+
+def _unresolved(result: Result) -> list[str]:
+    lines = [f"    {printable(result.why)}"]
+    if result.credible:
+        together = sum(leader.probability for leader in result.credible)
+        shown = result.credible[:SHOWN]
+        number = len(result.credible)
+        lines.append(f"    {number} candidates hold {percent(together)} of the probability:")
+        lines += [f"    {_odds(each):>6}  {printable(each.candidate.name)}" for each in shown]
+        if number > SHOWN:
+            lines.append(f"            ... and {number - SHOWN} more")
+    if result.resume:
+        lines.append(f"    to go on: the same command with {result.resume}")
+    return lines
+
+
+def _footer(result: Result) -> list[str]:
+    spent = result.spent
+    lines = [
+        "",
+        (
+            f"cost: {spent.builds} builds ({duration(spent.build_s)}), {spent.trials} trials, "
+            f"{spent.crashes} of them crashed ({duration(spent.trial_s)})"
+        ),
+    ]
+    if result.signature:
+        lines.append(printable(f"the crash that counted: {result.signature}"))
+    if result.others:
+        titles = ", ".join(f"{number} x {title}" for title, number in result.others.items())
+        lines.append(printable(f"other crashes, which did not count: {titles}"))
+    if spent.infrastructure:
+        lines.append(f"{spent.infrastructure} trials taught nothing (lost, or never started)")
+    for subset, reason in result.skipped[:SHOWN]:
+        lines.append(printable(f"skipped: {subset}: {reason}"))
+    if len(result.skipped) > SHOWN:
+        lines.append(f"... and {len(result.skipped) - SHOWN} more were skipped")
+    if result.evidence is not None:
+        lines.append(printable(f"evidence: {result.evidence}"))
+    return lines
+
+
+def report_data(result: Result) -> dict[str, Any]:
+    """The report for machines; rates per trial, times in seconds."""
+    low, mean, high = result.rate
+    return {
+        "kind": result.kind.value,
+        "culprits": [_set_data(found) for found in result.sets],
+        "probability": result.probability,
+        "confidence": result.confidence,
+        "why": result.why,
+        "rate": {"lower": low, "mean": mean, "upper": high},
+        "credible": _leaders(result.credible),
+        "signature": result.signature,
+        "spent": vars(result.spent),
+        "other_crashes": dict(result.others),
+        "skipped": [
+            {"subset": str(subset), "bad": list(subset.names), "reason": reason}
+            for subset, reason in result.skipped
+        ],
+        "evidence": str(result.evidence) if result.evidence is not None else None,
+    }
+
+
+def _set_data(found: CulpritSet) -> dict[str, Any]:
+    return {
+        "names": list(found.names),
+        "details": [candidate.detail for candidate in found.candidates],
+        "probability": found.probability,
+        "confirmations": [
+            {
+                "claim": each.claim.value,
+                "subset": str(each.subset),
+                "image": each.image.id if each.image is not None else None,
+                "kernel": str(each.image.kernel) if each.image and each.image.kernel else None,
+                "survived": each.survived,
+                "crashed": each.crashed,
+                "error": each.error,
+                "rate_lower": each.rate_lower,
+                "rate_upper": each.rate_upper,
+                "seeds": list(each.seeds),
+            }
+            for each in found.confirmations
+        ],
+    }
+
+
+def _leaders(leaders: Sequence[Leader]) -> list[dict[str, Any]]:
+    return [{"name": each.candidate.name, "probability": each.probability} for each in leaders]
+
+
+def _odds(leader: Leader) -> str:
+    return percent(leader.probability)
+
+
+def _probability(value: float) -> str:
+    """Rounded down: 0.99987 -> 99.98%."""
+    return downwards(value) if value < 0.995 else f"{int(value * 10_000) / 100:g}%"

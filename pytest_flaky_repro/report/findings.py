@@ -1,0 +1,282 @@
+"""What a report tells of each test and kernel: a verdict, and all that it rests on.
+
+From evidence alone, by the rules of :mod:`campaign.combination`: runs of one plan are one sequence
+of trials. A pytest run knows more (why it ended, what a comparison said), and says it by
+``Told``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pytest_flaky_repro.campaign.combination import judge_in_order, rules_of
+from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
+from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.evidence import Trial
+from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
+from pytest_flaky_repro.question import solved
+from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.report.runs import Run
+from pytest_flaky_repro.settings import DEFAULT_MIN_RATE
+from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds
+from pytest_flaky_repro.stats.agreement import pool
+from pytest_flaky_repro.stats.calibration import Calibration
+from pytest_flaky_repro.stats.control import ControlCheck, ControlState, check_control
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a pytest run said of one campaign."""
+
+    conclusion: str
+    word: str
+    why: str
+    explanation: tuple[str, ...]
+
+    @classmethod
+    def of(cls, summary: Mapping[str, Any]) -> Told:
+        return cls(
+            summary["conclusion"], summary["word"], summary["why"], tuple(summary["explanation"])
+        )
+
+
+@dataclass(frozen=True)
+class ArmCount:
+    """The trials of one of a campaign's experiments."""
+
+    name: str
+    tally: Tally
+    void: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One campaign in the report. ``plan`` is None where no two lines decided.
+
+    ``judged`` are the votes in the order in which the lines read them; ``votes`` those of each run.
+    """
+
+    verdict: Verdict
+    told: Told
+    plan: Plan | None
+    runs: tuple[Run, ...]
+    votes: tuple[tuple[Vote, ...], ...]
+    judged: tuple[Vote, ...]
+    arms: tuple[ArmCount, ...]
+
+    @property
+    def trials(self) -> list[tuple[Run, Trial, Vote]]:
+        """Every trial of every run."""
+        return [
+            (run, trial, vote)
+            for run, votes in zip(self.runs, self.votes, strict=True)
+            for trial, vote in zip(run.trials, votes, strict=True)
+        ]
+
+    @property
+    def plan_hash(self) -> str:
+        return str(self.runs[-1].plan["hash"])
+
+
+def findings_of(runs: Sequence[Run], told: Mapping[Path, Told] | None = None) -> list[Finding]:
+    """One for each plan, in the order of the runs; ``told`` maps an evidence file to its words."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(str(run.plan["hash"]), []).append(run)
+    return [_finding(group, told or {}) for group in groups.values()]
+
+
+def _finding(group: Sequence[Run], told: Mapping[Path, Told]) -> Finding:
+    newest = group[-1]
+    parameters = newest.parameters
+    rules = rules_of(parameters)
+    votes = tuple(tuple(rules.vote(trial) for trial in run.trials) for run in group)
+    decides = "lines" in parameters
+    judged = _judged(group, votes, only_test=decides or "calibration" in parameters)
+    plan = solved(_design(parameters)) if decides else None
+    verdict = _verdict(group, votes, judged, plan, rules)
+    said = told.get(newest.file)
+    if said is None or len(group) > 1:
+        said = _told(verdict, group)
+    else:
+        verdict = replace(verdict, conclusion=_conclusion_told(said, verdict), why=said.why)
+    arms = _arms(group, votes)
+    return Finding(verdict, said, plan, tuple(group), votes, judged, arms)
+
+
+def _conclusion_told(said: Told, verdict: Verdict) -> Conclusion:
+    known = {conclusion.value: conclusion for conclusion in Conclusion}
+    return known.get(said.conclusion, verdict.conclusion)
+
+
+def _judged(
+    group: Sequence[Run], votes: Sequence[Sequence[Vote]], *, only_test: bool
+) -> tuple[Vote, ...]:
+    logs = {
+        str(run.file): [
+            vote
+            for trial, vote in zip(run.trials, each, strict=True)
+            if trial.arm == "test" or not only_test
+        ]
+        for run, each in zip(group, votes, strict=True)
+    }
+    return tuple(pool(logs))
+
+
+def _design(parameters: Mapping[str, Any]) -> Design:
+    return Design(
+        parameters["min_rate"],
+        parameters["noise"],
+        parameters["confidence_safe"],
+        parameters["confidence_crash"],
+    )
+
+
+def _verdict(
+    group: Sequence[Run],
+    votes: Sequence[Sequence[Vote]],
+    judged: Sequence[Vote],
+    plan: Plan | None,
+    rules: Rules,
+) -> Verdict:
+    newest = group[-1]
+    design = plan.design if plan is not None else Design(DEFAULT_MIN_RATE)
+    pairs = [
+        (trial, vote)
+        for run, each in zip(group, votes, strict=True)
+        for trial, vote in zip(run.trials, each, strict=True)
+    ]
+    own = [pair for pair in pairs if plan is None or pair[0].arm == "test"]
+    tally, decision = Tally.of(judged), Decision.CONTINUE
+    if plan is not None:
+        tally, decision = judge_in_order(plan, judged)
+    unexpected = _unexpected(own, rules)
+    crashed = [trial for trial, vote in own if vote is Vote.CRASH]
+    calibration, control = _control(newest, pairs, decides=plan is not None)
+    conclusion, why = _conclusion(own, decision, unexpected, crashed, control)
+    if unexpected is not None or conclusion is not Conclusion.SAFE:
+        tally = Tally.of(judged)
+    return Verdict(
+        conclusion=conclusion,
+        why=why,
+        subject=_subject(newest),
+        design=design,
+        min_rate_source="",
+        tally=tally,
+        void=judged.count(Vote.VOID),
+        lost=judged.count(Vote.LOST),
+        rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
+        rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
+        still_needed=bounds.clean_trials_needed(plan, tally) if plan is not None else None,
+        kinds=count_kinds([trial for trial, _ in own], [vote for _, vote in own]),
+        first_crash=crashed[0] if crashed else None,
+        evidence=newest.file,
+        trials=tuple(trial for trial, _ in pairs),
+        control=control,
+        calibration=calibration,
+    )
+
+
+def _unexpected(own: Sequence[tuple[Trial, Vote]], rules: Rules) -> Trial | None:
+    """A crash of another kind than asked for, where such a one ends the campaign."""
+    if rules.other is not OtherCrash.FAIL:
+        return None
+    crashed = (trial for trial, _ in own if trial.outcome is Outcome.CRASHED)
+    return next((trial for trial in crashed if not rules.is_expected(trial)), None)
+
+
+def _control(
+    run: Run, pairs: Sequence[tuple[Trial, Vote]], *, decides: bool
+) -> tuple[Calibration | None, ControlCheck | None]:
+    """The known-bad kernel's calibration, and how it did between the trials."""
+    if not decides or "calibration" not in run.parameters:
+        return None, None
+    calibration = Calibration(**run.parameters["calibration"])
+    votes = [vote for trial, vote in pairs if trial.arm == "control"]
+    return calibration, check_control(calibration, Tally.of(votes)) if votes else None
+
+
+def _conclusion(
+    own: Sequence[tuple[Trial, Vote]],
+    decision: Decision,
+    unexpected: Trial | None,
+    crashed: Sequence[Trial],
+    control: ControlCheck | None,
+) -> tuple[Conclusion, str]:
+    """As the campaign would end here, in the order in which it looks."""
+    if unexpected is not None:
+        return Conclusion.CRASHES, f"trial {unexpected.number}: {unexpected.title} (not expected)"
+    if decision is Decision.CRASHES:
+        first = crashed[0]
+        return Conclusion.CRASHES, f"trial {first.number}: {first.title or first.outcome.value}"
+    if decision is Decision.SAFE:
+        if control is None or control.state is ControlState.CONFIRMED:
+            return Conclusion.SAFE, "the safe line was reached"
+        seen = f"{control.crashes} of {control.trials} control trials"
+        return Conclusion.INCONCLUSIVE, f"the known-bad kernel crashed in only {seen}"
+    why = _wasted(own)
+    if why is not None:
+        return Conclusion.INFRASTRUCTURE, why
+    return Conclusion.INCONCLUSIVE, "the trials on record end here"
+
+
+def _wasted(own: Sequence[tuple[Trial, Vote]]) -> str | None:
+    """Why the trials taught too little, if they did."""
+    void = [trial for trial, vote in own if vote is Vote.VOID]
+    lost = sum(vote is Vote.LOST for _, vote in own)
+    if void and len(void) == len(own):
+        return f"no guest ever got to START: {void[-1].detail}"
+    if len(own) >= SHARE_FROM and len(void) + lost > SHARE_MAX * len(own):
+        return f"{len(void)} trials never started and {lost} were lost, of {len(own)}"
+    return None
+
+
+def _subject(run: Run) -> Subject:
+    parameters, info = run.parameters, run.plan.get("info", {})
+    return Subject(
+        item=str(run.plan["item"]),
+        kernel=str(run.plan["kernel"]),
+        kernel_sha256=str(parameters.get("kernel_sha256", "")),
+        kernel_path=str(info.get("kernel_path", "")),
+        reproducer=str(info.get("reproducer_path", "")),
+        experiment=str(run.plan["experiment"]),
+        trial_time=float(parameters.get("trial_time", 0.0)),
+        smp=int(parameters.get("smp", 1)),
+    )
+
+
+def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
+    """The words, where no run is at hand that said them."""
+    parameters = group[-1].parameters
+    if "lines" in parameters:
+        lines = tuple(sentences.explanation(verdict))
+        if len(group) > 1:
+            lines += (f"Judged from {len(group)} runs of the same plan, laid end to end.",)
+        return Told(verdict.conclusion.value, sentences.word(verdict), verdict.why, lines)
+    kind = "calibration"
+    if "compared_with" in parameters:
+        kind = "comparison"
+    elif "factors" in parameters:
+        kind = "factors"
+    sure = sentences.confidence(verdict.design.confidence_safe)
+    word = f"{kind.upper()} ({verdict.crashes}/{verdict.intact})"
+    rate = (
+        f"Crash rate of a trial: at least {sentences.downwards(verdict.rate_lower)}, at most "
+        f"{sentences.upwards(verdict.rate_upper)}, each at {sure}."
+    )
+    return Told(kind, word, "", (rate,) if kind == "calibration" else ())
+
+
+def _arms(group: Sequence[Run], votes: Sequence[Sequence[Vote]]) -> tuple[ArmCount, ...]:
+    by_arm: dict[str, list[Vote]] = {}
+    for run, each in zip(group, votes, strict=True):
+        for trial, vote in zip(run.trials, each, strict=True):
+            by_arm.setdefault(trial.arm, []).append(vote)
+    return tuple(
+        ArmCount(name, Tally.of(each), each.count(Vote.VOID))
+        for name, each in sorted(by_arm.items())
+    )

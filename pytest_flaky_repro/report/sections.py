@@ -1,0 +1,290 @@
+"""From a finding to what its section of the page shows: words, numbers, plots, excerpts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_flaky_repro.campaign.verdict import KindCount
+from pytest_flaky_repro.evidence import Trial
+from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
+from pytest_flaky_repro.report import plots, sentences
+from pytest_flaky_repro.report.consoles import Excerpt, excerpt
+from pytest_flaky_repro.report.findings import Finding
+from pytest_flaky_repro.report.runs import Run
+from pytest_flaky_repro.report.timeline import bars_of
+from pytest_flaky_repro.stats import Tally, kaplan_meier
+from pytest_flaky_repro.stats.agreement import Agreed, halves, hosts_agree
+from pytest_flaky_repro.stats.bounds import rate_bounds
+
+KINDS_MOST, EXAMPLES_MOST, ROWS_MOST = 12, 6, 20
+
+MARKS = {"safe": "✔", "crashes": "✖", "inconclusive": "?", "infrastructure": "⚠"}
+AGREEMENT = {
+    Agreed.AGREE: "crash rates agree",
+    Agreed.DOUBTFUL: "crash rates may differ: look before you trust the pooled verdict",
+    Agreed.DISAGREE: "crash rates differ: the pooled verdict does not hold for each",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A trial's console, and which trial it was. ``excerpt`` may be why there is none."""
+
+    title: str
+    trial: Trial
+    file: str
+    excerpt: Excerpt | str
+
+
+@dataclass(frozen=True)
+class Split:
+    """The trials by host, by boot or by half of the campaign, and whether they agree."""
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+    said: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that the page shows of one campaign."""
+
+    finding: Finding
+    numbers: tuple[tuple[str, str], ...]
+    kinds: tuple[tuple[KindCount, str], ...]
+    kinds_left_out: int
+    examples: tuple[Example, ...]
+    plots: tuple[plots.Plot, ...]
+    no_plot: tuple[str, ...]  # what there is nothing to draw of, in words
+    splits: tuple[Split, ...]
+    again: tuple[tuple[str, str], ...]
+
+    @property
+    def mark(self) -> str:
+        return MARKS.get(self.finding.told.conclusion, "•")
+
+
+def section_of(finding: Finding) -> Section:
+    """Reads consoles and draws plots."""
+    verdict = finding.verdict
+    kinds = verdict.kinds[:KINDS_MOST]
+    drawn, missing = plots_of(finding)
+    return Section(
+        finding=finding,
+        numbers=tuple(_numbers(finding)),
+        kinds=tuple((kind, sentences.kind_rate(verdict, kind)) for kind in kinds),
+        kinds_left_out=len(verdict.kinds) - len(kinds),
+        examples=tuple(_examples(finding)),
+        plots=tuple(drawn),
+        no_plot=tuple(missing),
+        splits=tuple(_splits(finding)),
+        again=tuple(_again(finding.runs[-1])),
+    )
+
+
+def _numbers(finding: Finding) -> list[tuple[str, str]]:
+    verdict, design = finding.verdict, finding.verdict.design
+    lower, upper = sentences.downwards(verdict.rate_lower), sentences.upwards(verdict.rate_upper)
+    sure = sentences.confidence(design.confidence_safe)
+    lines = [
+        ("trials that ended", f"{verdict.intact:,}"),
+        ("of them crashed", f"{verdict.crashes:,}"),
+        ("lost after START", f"{verdict.lost:,}"),
+        ("never started", f"{verdict.void:,}"),
+        ("crash rate", f"{lower} to {upper} at {sure}, whenever it stopped"),
+    ]
+    if finding.plan is not None:
+        lines.append(("smallest rate that must not be missed", sentences.percent(design.min_rate)))
+        lines.append(("rate of crashes not the kernel's fault", sentences.percent(design.noise)))
+        both = f"{sure} (safe), {sentences.confidence(design.confidence_crash)} (crashes)"
+        lines.append(("confidence", both))
+    if finding.told.conclusion == "inconclusive" and verdict.still_needed is not None:
+        lines.append(("surviving trials still needed", f"{verdict.still_needed:,}"))
+    lines += [
+        (f"trials of {arm.name!r}", f"{arm.tally.crashes} crashed of {arm.tally.trials_low}")
+        for arm in finding.arms
+        if len(finding.arms) > 1
+    ]
+    times = [trial.boot_s for _, trial, _ in finding.trials if trial.started]
+    if times:
+        boot = sorted(times)[len(times) // 2]
+        lines.append(("a boot took", f"{boot:.3g} s (median), {max(times):.3g} s at most"))
+    return lines
+
+
+# ---- plots
+
+
+def plots_of(finding: Finding) -> tuple[list[plots.Plot], list[str]]:
+    """What can be drawn of a campaign, and what cannot, in words."""
+    drawn, missing = [], []
+    if finding.plan is not None:
+        drawn.append(plots.path(finding.plan, finding.judged, finding.told.word))
+    started = [(trial, vote) for _, trial, vote in finding.trials if trial.started]
+    crashed = [t.exposure_s for t, vote in started if vote is Vote.CRASH and t.arm != "control"]
+    others = [t.exposure_s for t, vote in started if vote is not Vote.CRASH and t.arm != "control"]
+    if crashed:
+        drawn.append(plots.survival(kaplan_meier(crashed, others)))
+    elif others:
+        longest = max(others)
+        missing.append(
+            f"Time to crash: no trial crashed; {len(others)} were watched for up to {longest:.3g} s"
+        )
+    bars = bars_of(list(zip(finding.runs, finding.votes, strict=True)))
+    if bars:
+        drawn.append(plots.timeline(bars))
+    return drawn, missing
+
+
+def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
+    """All campaigns' crash rates; None where no trial ended."""
+    rated = [finding for finding in findings if finding.verdict.intact][:most]
+    if not rated:
+        return None
+    looks = {
+        "safe": ("safe", "o"),
+        "crashes": ("crash", "X"),
+        "inconclusive": ("lost", "D"),
+        "infrastructure": ("void", "s"),
+    }
+    rows = []
+    for finding in rated:
+        verdict = finding.verdict
+        sure = verdict.design.confidence_safe
+        colour, marker = looks.get(finding.told.conclusion, ("accent", "P"))
+        seen = verdict.crashes / verdict.intact
+        bounds = rate_bounds(verdict.tally, sure)
+        name = sentences.printable(short_name(finding))
+        rows.append(plots.RateRow(name, finding.told.word, colour, marker, seen, bounds))
+    rates = sorted({f.verdict.design.min_rate for f in rated if f.plan is not None})
+    note = "Each bound holds at the campaign's confidence, whenever it stopped."
+    if len(rates) == 1:
+        note += f" Dashed: the smallest rate that must not be missed ({100 * rates[0]:.3g}%)."
+    left_out = len(findings) - len(rated)
+    if left_out:
+        note += f" {left_out} campaigns without room or without trials are in the table only."
+    return plots.rates(rows, rates if len(rates) == 1 else [], note)
+
+
+def short_name(finding: Finding) -> str:
+    """The test without its folder; its kernel where the name does not end in it."""
+    subject = finding.verdict.subject
+    name = subject.item.rpartition("/")[2].replace(".py::", "::").partition("::")
+    test = name[2] or name[0]
+    return test if subject.kernel in test else f"{test} [{subject.kernel}]"
+
+
+# ---- consoles
+
+
+def _examples(finding: Finding) -> list[Example]:
+    """The first trial of each kind of crash; of a faulty harness, the last trial it spoilt."""
+    wanted: dict[str, tuple[Run, Trial]] = {}
+    for run, trial, vote in finding.trials:
+        if vote is Vote.CRASH or trial.outcome in (Outcome.CRASHED, Outcome.HUNG):
+            wanted.setdefault(trial.title or trial.outcome.value, (run, trial))
+    if finding.verdict.conclusion is Conclusion.INFRASTRUCTURE:
+        for run, trial, vote in reversed(finding.trials):
+            if vote in (Vote.VOID, Vote.LOST):
+                wanted.setdefault(trial.detail or trial.outcome.value, (run, trial))
+                break
+    examples = []
+    for title, (run, trial) in list(wanted.items())[:EXAMPLES_MOST]:
+        path = run.console(trial)
+        shown: Excerpt | str = "no console was kept of this trial"
+        if path is not None:
+            shown = excerpt(path, title)
+        examples.append(Example(title, trial, str(path or run.file), shown))
+    return examples
+
+
+# ---- agreement
+
+
+def _splits(finding: Finding) -> list[Split]:
+    own = [(t, v) for _, t, v in finding.trials if t.arm in ("test", "a", "b")]
+    if not own:
+        return []
+    splits = [_hosts(own)]
+    boots = _tallies([(trial.boot, vote) for trial, vote in own if trial.boot])
+    clusters = {name: tally for name, tally in boots.items() if tally.trials_high > 1}
+    if clusters:
+        worst = sorted(clusters.items(), key=lambda each: -each[1].crashes)[:ROWS_MOST]
+        said = AGREEMENT[hosts_agree(boots).verdict]
+        splits.append(Split("boot", tuple(_row(*each) for each in worst), f"{len(boots)}: {said}"))
+    else:
+        splits.append(Split("boot", (), f"{len(boots)} boots, each of one trial"))
+    parts = halves([vote for _, vote in own])
+    said = AGREEMENT[hosts_agree(parts).verdict]
+    splits.append(Split("half of the trials", tuple(_row(*p) for p in parts.items()), said))
+    return splits
+
+
+def _hosts(own: Sequence[tuple[Trial, Vote]]) -> Split:
+    accel = {trial.host: trial.accel for trial, _ in own if trial.accel}
+    hosts = _tallies([(trial.host, vote) for trial, vote in own])
+    said = AGREEMENT[hosts_agree(hosts).verdict] if len(hosts) > 1 else "one host"
+    rows = [
+        _row(f"{name} ({accel[name]})" if name in accel else name, t) for name, t in hosts.items()
+    ]
+    return Split("host", tuple(rows[:ROWS_MOST]), said)
+
+
+def _tallies(votes: Sequence[tuple[str, Vote]]) -> dict[str, Tally]:
+    tallies: dict[str, Tally] = {}
+    for name, vote in votes:
+        tallies[name] = tallies.get(name, Tally()).add(vote)
+    return tallies
+
+
+def _row(name: str, tally: Tally) -> tuple[str, ...]:
+    return name, f"{tally.trials_low}", f"{tally.crashes}", f"{tally.lost}"
+
+
+# ---- how to do it again
+
+
+def _again(run: Run) -> list[tuple[str, str]]:
+    plan, info = run.plan, run.plan.get("info", {})
+    known = [
+        ("command", info.get("command") or _command(run)),
+        ("kernel", info.get("kernel_path")),
+        ("kernel version", info.get("kernel_banner")),
+        ("kernel sha256", run.parameters.get("kernel_sha256")),
+        ("reproducer", info.get("reproducer_path")),
+        ("reproducer digest", run.parameters.get("reproducer")),
+        ("initramfs digest", run.parameters.get("initramfs")),
+        ("experiment", plan.get("experiment")),
+        ("plan hash", plan.get("hash")),
+        ("guest", _guest(run.parameters)),
+        ("run on", f"{plan.get('host')}, {plan.get('created')}, Python {info.get('python')}"),
+        ("evidence", str(run.file)),
+    ]
+    return [(name, str(value)) for name, value in known if value]
+
+
+def _command(run: Run) -> str:
+    """For evidence of a version that did not write its command down: the main words of it."""
+    info, item = run.plan.get("info", {}), str(run.plan["item"])
+    words = ["pytest", item] if "::" in item else ["pytest"]
+    kernel = info.get("kernel_path")
+    words += [f"--kernel={run.plan['kernel']}={kernel}"] if kernel else []
+    if "::" not in item and info.get("reproducer_path"):
+        words.append(f"--reproducer={info['reproducer_path']}")
+    return shlex.join(words)
+
+
+def _guest(parameters: Any) -> str:
+    said = [
+        f"{parameters[key]} {unit}".strip()
+        for key, unit in (("smp", "CPU(s)"), ("memory_mib", "MiB"), ("machine", ""))
+        if key in parameters
+    ]
+    if parameters.get("trial_time"):
+        said.append(f"trials of up to {parameters['trial_time']:g} s")
+    if parameters.get("append"):
+        said.append(f"command line: {parameters['append']}")
+    return ", ".join(said)

@@ -1,0 +1,133 @@
+"""What evidence alone comes to: the verdicts that the runs said, in their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.outcomes import Conclusion, Vote
+from pytest_flaky_repro.report.runs import runs_below
+from pytest_flaky_repro.report.sections import section_of
+from pytest_flaky_repro.report.timeline import Bar, bars_of, columns_of
+from pytest_flaky_repro.stats import Design
+
+if TYPE_CHECKING:
+    from tests.report.conftest import Evidence
+
+SURVIVALS = 11  # make it safe: 90%, 20%, noise 2%
+
+
+@pytest.mark.parametrize(
+    ("trials", "conclusion", "word"),
+    [
+        ("s" * SURVIVALS, Conclusion.SAFE, "SAFE (0/11, rate <= 19% at 90%)"),
+        ("scssscss", Conclusion.CRASHES, "CRASHES (2/8)"),
+        ("sss", Conclusion.INCONCLUSIVE, "INCONCLUSIVE (0/3)"),
+        ("vvv", Conclusion.INFRASTRUCTURE, "INFRASTRUCTURE"),
+        ("sssssssllls"[:10], Conclusion.INFRASTRUCTURE, "INFRASTRUCTURE"),
+    ],
+)
+def test_a_campaign_s_verdict(
+    evidence: Evidence, trials: str, conclusion: Conclusion, word: str
+) -> None:
+    evidence.add(trials)
+    (finding,) = evidence.findings()
+    assert finding.verdict.conclusion is conclusion
+    assert finding.told.word == word
+
+
+def test_lost_and_void_trials_are_no_survivals(evidence: Evidence) -> None:
+    evidence.add("s" * (SURVIVALS - 1) + "lv")
+    (finding,) = evidence.findings()
+    assert finding.verdict.conclusion is Conclusion.INCONCLUSIVE
+    assert (finding.verdict.lost, finding.verdict.void) == (1, 1)
+
+
+def test_runs_of_one_plan_are_judged_together(evidence: Evidence) -> None:
+    evidence.add("s" * 6)
+    evidence.add("s" * 5)
+    (finding,) = evidence.findings()
+    assert finding.told.word == "SAFE (0/11, rate <= 19% at 90%)"
+    assert "Judged from 2 runs" in finding.told.explanation[-1]
+
+
+def test_kernels_have_verdicts_of_their_own(evidence: Evidence) -> None:
+    evidence.add("s" * SURVIVALS, kernel="new")
+    evidence.add("ccc", kernel="old")
+    words = {f.verdict.subject.kernel: f.verdict.conclusion for f in evidence.findings()}
+    assert words == {"new": Conclusion.SAFE, "old": Conclusion.CRASHES}
+
+
+def test_survivals_without_the_control_s_word_are_not_safe(evidence: Evidence) -> None:
+    """The calibration says that a known-bad kernel was to crash between them; none was run."""
+    evidence.parameters = {"calibration": {"crashes": 10, "trials": 50}}
+    evidence.add("s" * SURVIVALS)
+    (finding,) = evidence.findings()
+    assert finding.verdict.calibration is not None
+    assert "No trials of the known-bad kernel were run" in " ".join(finding.told.explanation)
+
+
+def test_a_run_that_died_with_its_plan_is_no_run(evidence: Evidence) -> None:
+    evidence.add("s" * SURVIVALS)
+    (evidence.folder / "trials-torn.jsonl").write_text('{"schema": 1, "type": "pl')
+    with pytest.warns(UserWarning, match="not a whole record"):
+        assert len(evidence.findings()) == 1
+
+
+def test_a_folder_without_evidence_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"below {tmp_path}"):
+        runs_below([tmp_path])
+
+
+def test_a_console_s_name_cannot_lead_out_of_the_folder(evidence: Evidence) -> None:
+    file = evidence.add("c", console=b"x")
+    (run,) = runs_below([evidence.folder])
+    from dataclasses import replace
+
+    strange = replace(run.trials[0], console="../../../etc/passwd")
+    assert run.console(strange) == file.parent / "passwd"
+
+
+def test_hosts_that_differ_are_named(evidence: Evidence) -> None:
+    evidence.design = Design(0.2, 0.1, 0.99, 0.99)
+    evidence.add("cs" * 40, host=lambda ticket: "odd" if ticket % 2 else "even")
+    (finding,) = evidence.findings()
+    split = next(s for s in section_of(finding).splits if s.name == "host")
+    assert "differ" in split.said
+    assert {row[0] for row in split.rows} == {"odd (tcg)", "even (tcg)"}
+
+
+def test_a_report_tells_how_to_repeat_a_campaign(evidence: Evidence) -> None:
+    evidence.add("s" * SURVIVALS)
+    (finding,) = evidence.findings()
+    again = dict(section_of(finding).again)
+    assert again["command"] == "pytest 'test_it.py::test_it[k]'"
+    assert again["kernel sha256"] == "ab" * 32
+    assert again["plan hash"] == finding.plan_hash
+
+
+# ---- the time line
+
+
+def bar(begin: float, end: float, vote: Vote = Vote.SURVIVAL) -> Bar:
+    return Bar(1, begin, end, 0, vote, control=False)
+
+
+def test_trials_that_overlap_have_lanes_of_their_own(evidence: Evidence) -> None:
+    evidence.add("sss")
+    (run,) = runs_below([evidence.folder])
+    from dataclasses import replace
+
+    timed = replace(run, launched={0: 0.0, 1: 1.0, 2: 5.0}, ended={0: 4.0, 1: 6.0, 2: 7.0})
+    bars = bars_of([(timed, [Vote.SURVIVAL] * 3)])
+    assert [(b.begin, b.end, b.lane) for b in bars] == [(0, 4, 0), (1, 6, 1), (5, 7, 0)]
+
+
+def test_columns_count_every_trial_once() -> None:
+    bars = [bar(i, i + 1, Vote.CRASH if i % 3 else Vote.LOST) for i in range(100)]
+    columns = columns_of(bars, 7)
+    assert sum(sum(column.counts.values()) for column in columns) == 100
+    assert columns[-1].end == pytest.approx(100)

@@ -31,10 +31,17 @@ from pytest_flaky_repro.machine.qemu import QemuMachine
 from pytest_flaky_repro.machine.spec import Deadlines
 from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.request import Request, Surroundings
-from pytest_flaky_repro.settings import Settings
+from pytest_flaky_repro.settings import AutoTime, Settings
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.machine.cluster.crew import Crew
+
+
+_AUTO = (
+    "{}: auto needs the times to crash of a kernel that is known to crash: --repro-calibrate "
+    "NAME=PATH, or repro.check(..., calibrated_on=repro.measure(..., crashes=10)). "
+    "Or give the trial time in seconds."
+)
 
 
 class Bench:
@@ -59,6 +66,8 @@ class Bench:
 
     def experiment(self, request: Request, settings: Settings) -> Experiment:
         """Reads, compiles and packs everything that a trial needs."""
+        if isinstance(settings["trial_time"], AutoTime):
+            raise UsageError(_AUTO.format(settings.source("trial_time")))
         overlays = [self._root / path for path in settings["initrd"]]
         payload = reproducers.prepare(
             request.reproducer, cache=cache_folder(), cflags=request.cflags
@@ -70,6 +79,8 @@ class Bench:
             append=settings["append"],
             trial_time=settings["trial_time"],
             environment=request.environment,
+            boot=settings["boot"],
+            batch=1 if settings["boot"] == "cold" else settings["batch"],
         )
         kernel = self.image_of(request.kernel)
         return assemble(kernel, payload, conditions, overlays, cache_folder(), os.environ)
@@ -86,7 +97,8 @@ class Bench:
         way = self.qemu if settings["dask"] is None else self._on_cluster
         with way(experiment, settings) as machine:
             if not settings["pause_on_crash"]:
-                yield machine
+                with _sharing(machine, settings["boot"]) as ready:
+                    yield ready
                 return
             with _pausing(machine, settings, around) as held:
                 yield held
@@ -98,6 +110,7 @@ class Bench:
         from pytest_flaky_repro.machine.cluster.machine import machine_on
         from pytest_flaky_repro.machine.cluster.recipe import QemuRecipe
 
+        _refuse_beside_dask(settings)
         contents = (experiment.kernel.content, experiment.image.archive)
         kernel, initramfs = (hashlib.sha256(content).hexdigest() for content in contents)
         recipe = QemuRecipe(
@@ -144,7 +157,7 @@ class Bench:
                 "kernel_sha256": experiment.kernel.sha256,
                 "initramfs": experiment.image.digest,
                 "reproducer": experiment.payload.digest,
-                **vars(experiment.conditions),
+                **experiment.conditions.parameters(),
                 **request.rules.parameters(),
                 **parameters,
             },
@@ -164,6 +177,25 @@ class Bench:
         return EvidenceWriter(folder, replace(record, continues=history.files)), history
 
 
+@contextmanager
+def _sharing(machine: Machine, how: str) -> Iterator[Machine]:
+    """``machine`` as ``--repro-boot`` asks for it."""
+    if how == "cold" or not isinstance(machine, QemuMachine):
+        yield machine
+    elif how == "batch":
+        from pytest_flaky_repro.machine.batch import BatchMachine
+
+        yield BatchMachine(machine)
+    else:
+        from pytest_flaky_repro.machine.snapshot import SnapshotMachine
+
+        shared = SnapshotMachine(machine)
+        try:
+            yield shared
+        finally:
+            shared.close()
+
+
 def _pausing(
     machine: Machine, settings: Settings, around: Surroundings
 ) -> AbstractContextManager[Machine]:
@@ -177,6 +209,20 @@ def _pausing(
         )
         raise UsageError(msg)
     return pausing(machine, around.notice)
+
+
+def _refuse_beside_dask(settings: Settings) -> None:
+    """What needs the guest to be on this machine, or trials that share one."""
+    if settings["pause_on_crash"]:
+        raise UsageError(
+            "--repro-pause-on-crash stops a guest for a debugger on this machine, and --repro-dask "
+            "runs guests elsewhere: leave one of them out"
+        )
+    if settings["boot"] != "cold":
+        raise UsageError(
+            f"{settings.source('boot')}: with --repro-dask each trial boots a guest of its own: "
+            "--repro-boot cold"
+        )
 
 
 def subject_of(request: Request, settings: Settings, experiment: Experiment) -> Subject:

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from pytest_flaky_repro.bench import Bench, subject_of
+from pytest_flaky_repro.boots import BootMode, mode_for
 from pytest_flaky_repro.campaign.calibration import (
     CalibrationGoal,
     calibration_teller,
@@ -19,13 +20,15 @@ from pytest_flaky_repro.campaign.experiment import Experiment
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.loop import Budget, Campaign
 from pytest_flaky_repro.campaign.trials import Arm, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Verdict
+from pytest_flaky_repro.campaign.verdict import Verdict, shared_boots
+from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.question import design_of, question_parameters, solved
 from pytest_flaky_repro.request import FactorLevel, KnownBad, Request, Surroundings
-from pytest_flaky_repro.settings import Settings
+from pytest_flaky_repro.settings import AutoTime, Settings
 from pytest_flaky_repro.stats import Design
 from pytest_flaky_repro.stats.calibration import CalibrationRule
+from pytest_flaky_repro.stats.clusters import boot_noise
 
 
 def check(
@@ -36,12 +39,16 @@ def check(
     known_bad: KnownBad | None = None,
 ) -> Verdict:
     """Runs one campaign to its verdict; ``known_bad`` gives its minimum rate and control."""
-    design, source = _question(settings, known_bad)
+    settings = _booted_like(known_bad, _timed_like(known_bad, settings))
+    mode = mode_for(settings, calibrated=known_bad is not None)
+    settings = settings.altered(boot=mode.how)
+    design, source = _question(settings, known_bad, mode)
     plan = solved(design)
     with ExitStack() as stack:
         experiment = bench.experiment(request, settings)
         machine = stack.enter_context(bench.machine(experiment, settings, around))
         parameters = question_parameters(plan) | _calibration_parameters(known_bad)
+        parameters |= mode.parameters()
         writer, history = bench.evidence(request, settings, experiment, parameters)
         stack.callback(writer.close)
         campaign = Campaign(
@@ -57,8 +64,9 @@ def check(
             control=_control(bench, stack, known_bad, settings, around),
             observer=around.observer,
             should_stop=around.should_stop,
+            sharing=mode.sharing,
         )
-        verdict = campaign.run()
+        verdict = _with_boots(campaign.run(), mode, settings, request)
     return replace(verdict, calibration=known_bad.calibration if known_bad is not None else None)
 
 
@@ -67,14 +75,44 @@ def calibrate(
 ) -> Verdict:
     """Runs a known-bad kernel until it has crashed ``crashes`` times.
 
-    The verdict's ``calibration`` is what was learned; None if it crashed too rarely.
+    The verdict's ``calibration`` is what was learned; None if it crashed too rarely. With
+    ``--repro-trial-time auto`` its subject's ``trial_time`` is the length that was found best.
     """
     rule = CalibrationRule(crashes, settings["calibrate_trials"])
-    goal = CalibrationGoal(rule)
+    longest = settings["trial_time"]
+    if not isinstance(longest, AutoTime):
+        return _calibrate(bench, request, settings, around, CalibrationGoal(rule, longest))
+    if settings["boot"] != "cold":
+        raise UsageError(
+            f"{settings.source('trial_time')}: auto learns a length from boots of one trial each: "
+            "--repro-boot cold. Or give the trial time in seconds."
+        )
+    choosing = CalibrationGoal(rule, float(longest), chooses=True)
+    at_longest = settings.altered(trial_time=float(longest))
+    first = _calibrate(bench, request, at_longest, around, choosing)
+    chosen = choosing.choice.length.seconds if choosing.choice is not None else longest
+    if chosen >= longest:
+        return first
+    at_chosen = settings.altered(trial_time=chosen)
+    again = _calibrate(bench, request, at_chosen, around, CalibrationGoal(rule, chosen))
+    return replace(again, advice=choosing.choice)
+
+
+def _calibrate(
+    bench: Bench,
+    request: Request,
+    settings: Settings,
+    around: Surroundings,
+    goal: CalibrationGoal,
+) -> Verdict:
+    mode = mode_for(settings, calibrated=True)
+    settings = settings.altered(boot=mode.how)
     with ExitStack() as stack:
         experiment = bench.experiment(request, settings)
         machine = stack.enter_context(bench.machine(experiment, settings, around))
-        parameters: dict[str, object] = {"calibration": vars(rule)}
+        parameters: dict[str, object] = {"calibration": vars(goal.rule)} | mode.parameters()
+        if goal.chooses:
+            parameters["chooses_trial_time"] = True
         writer, history = bench.evidence(request, settings, experiment, parameters)
         stack.callback(writer.close)
         arm = _arm("test", machine, experiment, request)
@@ -86,11 +124,15 @@ def calibrate(
             budget=budget,
             writer=writer,
             history=history,
-            on_trial=calibration_teller(goal, rule, subject, around.observer),
+            on_trial=calibration_teller(goal, goal.rule, subject, around.observer),
             should_stop=around.should_stop,
+            sharing=mode.sharing,
         )
         ending = loop.run()
-    return calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
+    verdict = calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
+    advice = verdict.advice if mode.size == 1 else None  # on trials, not on boots of several
+    verdict = replace(verdict, trials=tuple(loop.trials), advice=advice)
+    return _with_boots(verdict, mode, settings, request)
 
 
 def compare(
@@ -99,6 +141,8 @@ def compare(
     """Interleaved trials of two experiments until a difference shows or a budget is spent."""
     confidence = settings["confidence"]
     goal = ComparisonGoal(confidence)
+    mode = mode_for(settings, calibrated=True)  # boots are compared with boots: none is assumed
+    settings = settings.altered(boot=mode.how)
     with ExitStack() as stack:
         sides = [(side, bench.experiment(side, settings)) for side in (a, b)]
         machines = [
@@ -110,7 +154,7 @@ def compare(
             for name, machine, (side, experiment) in zip("ab", machines, sides, strict=True)
         ]
         parameters: dict[str, object] = {"compared_with": sides[1][1].digest}
-        parameters["confidence"] = confidence
+        parameters |= {"confidence": confidence, **mode.parameters()}
         writer, history = bench.evidence(a, settings, sides[0][1], parameters)
         stack.callback(writer.close)
         loop = TrialLoop(
@@ -120,6 +164,7 @@ def compare(
             writer=writer,
             history=history,
             should_stop=around.should_stop,
+            sharing=mode.sharing,
         )
         ending = loop.run()
     subjects = [subject_of(side, settings, experiment) for side, experiment in sides]
@@ -165,19 +210,57 @@ def factorial(
     return loop.run()
 
 
-def _question(settings: Settings, known_bad: KnownBad | None) -> tuple[Design, str]:
+def _timed_like(known_bad: KnownBad | None, settings: Settings) -> Settings:
+    """Trials as long as the known-bad kernel's: its rate is theirs only."""
+    longest = settings["trial_time"]
+    if not isinstance(longest, AutoTime):
+        return settings
+    if known_bad is not None:
+        return settings.altered(trial_time=known_bad.trial_time)
+    if settings["calibrate"] is not None:  # this is the known-bad kernel's own test
+        return settings.altered(trial_time=float(longest))
+    return settings
+
+
+def _booted_like(known_bad: KnownBad | None, settings: Settings) -> Settings:
+    """In boots of as many trials as the known-bad kernel's: its boots' rate is theirs only."""
+    if known_bad is None:
+        return settings
+    return settings.altered(boot=known_bad.boot, batch=known_bad.batch)
+
+
+def _with_boots(
+    verdict: Verdict, mode: BootMode, settings: Settings, request: Request
+) -> Verdict:
+    """Adds what its boots show, where trials shared them."""
+    if mode.size == 1:
+        return replace(verdict, note=mode.note)
+    vote_of, asked = request.rules.vote, design_of(settings)
+    shared = shared_boots(verdict, mode.how, mode.basis, asked, mode.sharing, vote_of)
+    lower = verdict.rate_lower / mode.size  # a boot crashes at most so often as its trials do
+    return replace(
+        verdict, rate_lower=lower, shared=replace(shared, assumed=mode.correlation)
+    )
+
+
+def _question(
+    settings: Settings, known_bad: KnownBad | None, mode: BootMode
+) -> tuple[Design, str]:
     """The design, and where its minimum rate comes from."""
     asked = design_of(settings)
     if known_bad is None:
-        return asked, settings.source("min_rate")
+        return mode.design(asked), settings.source("min_rate")
     design = known_bad.calibration.design(
         asked.confidence_safe,
         asked.confidence_crash,
-        noise=asked.noise,
+        noise=boot_noise(asked.noise, mode.size),
         reduction=settings["reduction"],
     )
     learned = known_bad.calibration
     name = known_bad.request.kernel.name
+    if mode.size > 1:
+        dead = f"{learned.crashes} dead of {learned.trials} boots"
+        return design, f"{name}: {dead} of up to {mode.size} trials"
     return design, f"{name}: {learned.crashes} crashes in {learned.trials} trials"
 
 

@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from pytest_flaky_repro.crash import Signature
 
 
+CLUSTERED = (
+    "the known-bad kernel's crashes cluster by boot so much that sharing boots costs more than "
+    "it gives: calibrated again, and checked, with cold boots"
+)
+
+
 class What(TypedDict, total=False):
     """What counts as the crash, and what the reproducer is given.
 
@@ -168,6 +174,11 @@ class Repro:
             around = self._surroundings(bad)
             measured = conduct.calibrate(bench, bad, self.settings, around, wanted)
             self._item.stash.setdefault(VERDICTS, []).append(measured)
+            if measured.shared is not None and not measured.shared.is_worth_it:
+                cold = self.settings.altered(boot="cold")
+                measured = conduct.calibrate(bench, bad, cold, around, wanted)
+                measured = replace(measured, note=CLUSTERED)
+                self._item.stash.setdefault(VERDICTS, []).append(measured)
         if measured.calibration is None:
             raise_unless_safe(
                 replace(
@@ -178,7 +189,11 @@ class Repro:
                 self.settings["inconclusive"],
             )
         assert measured.calibration is not None
-        return KnownBad(bad, measured.subject.kernel_sha256, measured.calibration)
+        subject = measured.subject
+        known = KnownBad(bad, subject.kernel_sha256, measured.calibration, subject.trial_time)
+        if measured.shared is None:
+            return known
+        return replace(known, boot=measured.shared.how, batch=measured.shared.size)
 
     def _surroundings(self, request: Request) -> Surroundings:
         hook, observer = self._item.config.hook, ItemObserver(self._item)

@@ -47,6 +47,9 @@ class KnownBad:
     request: Request
     kernel_sha256: str
     calibration: Calibration
+    trial_time: float  # seconds of its trials
+    boot: str = "cold"  # how its trials got their guests
+    batch: int = 1
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,10 @@ def noise_rate(text: str) -> float:
     return _number(text, float, lambda v: 0.0 <= v < 1.0, "a number from 0 up to, not including, 1")
 
 
+def correlation(text: str) -> float:
+    return _number(text, float, lambda v: 0.0 <= v <= 1.0, "a number from 0 to 1")
+
+
 def confidence(text: str) -> float:
     return _number(
         text,
@@ -62,6 +66,26 @@ def confidence(text: str) -> float:
 def seconds(text: str) -> float:
     good = "a positive number of seconds"
     return _number(text, float, lambda v: 0.0 < v < float("inf"), good)
+
+
+class AutoTime(float):
+    """``auto``: trials run at most so many seconds until a better length is known."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"auto:{float(self):g}"
+
+
+def trial_time(text: str) -> float:
+    """``auto`` tries lengths up to the default, ``auto:S`` up to S seconds."""
+    if text == "auto":
+        return AutoTime(DEFAULT_TRIAL_TIME)
+    good = "a positive number of seconds, auto, or auto:S for what is best up to S seconds"
+    number = _number(
+        text.removeprefix("auto:"), float, lambda v: 0.0 < v < float("inf"), good
+    )
+    return AutoTime(number) if text.startswith("auto:") else number
 
 
 def count(text: str) -> int:
@@ -103,6 +127,7 @@ def _number(text: str, kind: Callable[[str], N], good: Callable[[N], bool], what
 
 
 DEFAULT_MIN_RATE = 0.05
+DEFAULT_TRIAL_TIME = 10.0
 
 OPTIONS: tuple[Option, ...] = (
     Option(
@@ -131,7 +156,11 @@ OPTIONS: tuple[Option, ...] = (
         "min_rate", rate, DEFAULT_MIN_RATE, "smallest crash rate that must not be missed", "P",
     ),
     Option("noise", noise_rate, 0.0, "the rate of crashes that are not the kernel's fault", "P"),
-    Option("trial_time", seconds, 10.0, "seconds a reproducer may run in one trial", "S"),
+    Option(
+        "trial_time", trial_time, DEFAULT_TRIAL_TIME,
+        "seconds a reproducer may run in one trial; auto: what a known-bad kernel shows to be best",
+        "S|auto",
+    ),
     Option("max_trials", count, None, "stop as inconclusive after so many trials", "N"),
     Option("budget", seconds, None, "stop as inconclusive after so many seconds", "S"),
     Option("jobs", jobs, None, "guests at once for one test (default: as many as fit)", "N|auto"),
@@ -141,7 +170,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("boot_timeout", seconds, 120.0, "CPU seconds that QEMU may take to boot", "S"),
     Option("append", str, "", "more words for the kernel's command line", "ARGS"),
     Option("machine", str, "pc", "QEMU's machine type", "M"),
-    Option("boot", str, "cold", "how a trial gets its guest", "HOW", choices=("cold",)),
+    Option(
+        "boot", str, "cold", "how a trial gets its guest: a boot of its own, or one of several in",
+        "HOW", choices=("cold", "batch", "snapshot"),
+    ),
+    Option("batch", count, 16, "trials of one boot at most (--repro-boot batch, snapshot)", "N"),
+    Option(
+        "correlation", correlation, 1.0, "largest correlation of crashes within a boot", "R",
+    ),
     Option(
         "calibrate", str, None, "a kernel known to crash: its rate is the one to rule out",
         "NAME=PATH", in_marker=False,
@@ -214,6 +250,10 @@ class Settings:
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+    def altered(self, **values: Any) -> Settings:
+        """The same with some values changed; where they came from stays."""
+        return Settings({**self.values, **values}, self.sources)
 
     def source(self, name: str) -> str:
         """Such as ``--repro-smp`` or ``default``."""

@@ -12,14 +12,20 @@ from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, bounds
-from pytest_flaky_repro.stats.calibration import Calibration, CalibrationRule, suggest_trial_time
+from pytest_flaky_repro.stats.calibration import Calibration, CalibrationRule
+from pytest_flaky_repro.stats.duration import PILOT_CRASHES, Advice, CrashTimes, advise
 
 
 class CalibrationGoal:
-    """Ends at the rule's r-th crash, in launch order: when to stop was fixed beforehand."""
+    """Ends at the rule's r-th crash, in launch order: when to stop was fixed beforehand.
 
-    def __init__(self, rule: CalibrationRule) -> None:
-        self._rule = rule
+    ``longest`` is the trials' length. With ``chooses`` it ends at the first few crashes already,
+    if those show that shorter trials are better: its rate would not be theirs.
+    """
+
+    def __init__(self, rule: CalibrationRule, longest: float, *, chooses: bool = False) -> None:
+        self.rule, self.chooses, self._longest = rule, chooses, longest
+        self.choice: Advice | None = None
         self.tally = Tally(0, 0, 0)
         self.trials: list[Trial] = []
         self.votes: list[Vote] = []
@@ -33,11 +39,20 @@ class CalibrationGoal:
         self.tally = self.tally.add(vote)
         self.trials.append(trial)
         self.votes.append(vote)
+        if self.chooses and self.choice is None and self.tally.crashes >= self._enough:
+            self.choice = self.advice()
+
+    @property
+    def _enough(self) -> int:
+        return min(PILOT_CRASHES, self.rule.crashes)
 
     def reached(self) -> Ending | None:
-        if not self._rule.finished(self.tally):
+        if self.choice is not None and self.choice.length.seconds < self._longest:
+            better = f"trials of {self.choice.length.seconds:g} s are better, by the times to crash"
+            return Ending(Conclusion.INCONCLUSIVE, better)
+        if not self.rule.finished(self.tally):
             return None
-        if self.tally.crashes >= self._rule.crashes:
+        if self.tally.crashes >= self.rule.crashes:
             return Ending(Conclusion.CRASHES, f"{self.tally.crashes} crashes were asked for")
         why = f"{self.tally.crashes} crashes in {self.tally.trials_high} trials are too few"
         return Ending(Conclusion.INCONCLUSIVE, why)
@@ -48,28 +63,30 @@ class CalibrationGoal:
         return False
 
     def wanted(self) -> int | None:
-        return max(0, self._rule.max_trials - self.tally.trials_high)
+        return max(0, self.rule.max_trials - self.tally.trials_high)
 
     def spent(self) -> int:
         return self.tally.trials_high
 
     def calibration(self) -> Calibration:
         """What was learned. UsageError when the kernel crashed too rarely."""
-        return self._rule.conclude(self.tally)
+        return self.rule.conclude(self.tally)
 
-    def suggestion(self) -> float | None:
-        """The trial time, in seconds, that would have shown the most crashes an hour."""
-        crashed = [
-            trial.exposure_s
-            for trial, vote in zip(self.trials, self.votes, strict=True)
-            if vote is Vote.CRASH
-        ]
-        started = [trial for trial in self.trials if trial.started]
-        if not crashed or not started:
+    def advice(self) -> Advice | None:
+        """What the times to crash say about the trials' length; None after too few crashes."""
+        pairs = list(zip(self.trials, self.votes, strict=True))
+        crashed = [trial for trial, vote in pairs if vote is Vote.CRASH]
+        survived = [trial.exposure_s for trial, vote in pairs if vote is Vote.SURVIVAL]
+        if not crashed:
             return None
-        boot = sum(trial.boot_s for trial in started) / len(started)
-        longest = max(trial.exposure_s for trial in started)
-        return suggest_trial_time(crashed, len(started), boot, longest)
+        return advise(
+            CrashTimes(
+                tuple(min(trial.exposure_s, self._longest) for trial in crashed),
+                tuple(survived),
+                boot=sum(trial.boot_s for trial in crashed) / len(crashed),
+                longest=self._longest,
+            )
+        )
 
 
 def calibration_verdict(
@@ -95,7 +112,7 @@ def calibration_verdict(
         evidence=evidence,
         trials=tuple(goal.trials),
         calibration=goal.calibration() if enough else None,
-        suggested_trial_time=goal.suggestion(),
+        advice=goal.choice or goal.advice(),
     )
 
 
@@ -112,8 +129,8 @@ def calibration_teller(
             Snapshot(
                 subject=subject,
                 tally=goal.tally,
-                void=progress.votes.count(Vote.VOID),
-                lost=progress.votes.count(Vote.LOST),
+                void=progress.void,
+                lost=progress.lost,
                 running=progress.running,
                 needed=None,
                 last=progress.trials[-1] if progress.trials else None,

@@ -41,20 +41,18 @@ class ComparisonGoal:
     def __init__(self, confidence: float) -> None:
         self._confidence = confidence
         self.comparison = Comparison()
-        self._open: dict[int, Vote] = {}
+        self._open: Vote | None = None
 
     def arm_for(self, ticket: int) -> int:
         return ticket % 2
 
     def feed(self, arm: int, trial: Trial, vote: Vote) -> None:
-        del arm
-        pair = trial.ticket // 2
-        if trial.ticket % 2 == 0:
-            self._open[pair] = vote
-            return
-        other = self._open.pop(pair, None)
-        if other is not None:
-            self.comparison = self.comparison.add(other, vote)
+        """In launch order, so that an a is followed by its b (each may be a boot of trials)."""
+        del trial
+        if arm == 0:
+            self._open = vote
+        elif self._open is not None:
+            self.comparison, self._open = self.comparison.add(self._open, vote), None
 
     def reached(self) -> Ending | None:
         difference = self.comparison.difference(self._confidence)

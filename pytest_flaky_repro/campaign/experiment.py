@@ -14,7 +14,7 @@ from pytest_flaky_repro.guest.reproducer import Payload
 from pytest_flaky_repro.machine.argv import kernel_command_line
 from pytest_flaky_repro.machine.conversation import Command
 from pytest_flaky_repro.machine.kernel_image import KernelImage
-from pytest_flaky_repro.machine.spec import Accel, GuestSpec, MemoryFile
+from pytest_flaky_repro.machine.spec import Accel, GuestSpec, memory_files
 from pytest_flaky_repro.machine.trial import TrialOrder
 
 ENVIRONMENT = (
@@ -34,6 +34,15 @@ class Conditions:
     append: str
     trial_time: float
     environment: tuple[str, ...] = ()
+    boot: str = "cold"
+    batch: int = 1  # trials of one boot at most
+
+    def parameters(self) -> dict[str, object]:
+        """For hashes: cold boots are told apart by saying nothing of boots, as they ever were."""
+        said = dict(vars(self))
+        if self.boot == "cold":
+            del said["boot"], said["batch"]
+        return said
 
 
 @dataclass(frozen=True)
@@ -61,14 +70,15 @@ class Experiment:
             "trial_time": how.trial_time,
             "environment": list(how.environment),
         }
+        if how.boot != "cold":
+            parts |= {"boot": how.boot, "batch": how.batch}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def guest_spec(self, accel: Accel) -> GuestSpec:
         """The virtual machine for it."""
         how = self.conditions
         return GuestSpec(
-            kernel=MemoryFile("kernel", self.kernel.content),
-            initramfs=MemoryFile("initramfs", self.image.archive),
+            *memory_files(self.kernel.content, self.image.archive),
             accel=accel,
             smp=how.smp,
             memory_mib=how.memory_mib,

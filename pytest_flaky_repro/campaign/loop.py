@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.control import Control
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, of_arm
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.machine.trial import Machine, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
@@ -35,6 +36,7 @@ class Snapshot:
     elapsed_s: float
     crashes_wanted: int | None = None  # in a calibration
     trials_allowed: int | None = None
+    confidence: float | None = None  # of bounds on the rate
 
 
 class Observer(Protocol):
@@ -66,6 +68,7 @@ class Campaign:
         observer: Observer | None = None,
         should_stop: Callable[[], str | None] = lambda: None,
         seed: str | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self._subject, self._writer, self._observer = subject, writer, observer
         self._min_rate_source = min_rate_source
@@ -82,6 +85,7 @@ class Campaign:
             on_trial=self._tell,
             should_stop=should_stop,
             seed=seed,
+            sharing=sharing,
         )
 
     def run(self) -> Verdict:
@@ -91,7 +95,7 @@ class Campaign:
         """
         ending = self._loop.run()
         goal, design = self._goal, self._goal.plan.design
-        votes = goal.votes
+        trials, votes = of_arm(self._loop.trials, self._loop.votes, "test")
         return Verdict(
             conclusion=ending.conclusion,
             why=ending.why,
@@ -104,7 +108,7 @@ class Campaign:
             rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash).lower,
             rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe).upper,
             still_needed=bounds.clean_trials_needed(goal.plan, goal.tally),
-            kinds=count_kinds(goal.trials, votes),
+            kinds=count_kinds(trials, votes),
             first_crash=goal.first_crash,
             evidence=self._writer.path,
             trials=tuple(self._loop.trials),
@@ -120,12 +124,13 @@ class Campaign:
             Snapshot(
                 subject=self._subject,
                 tally=goal.tally,
-                void=progress.votes.count(Vote.VOID),
-                lost=progress.votes.count(Vote.LOST),
+                void=progress.void,
+                lost=progress.lost,
                 running=progress.running,
                 needed=bounds.clean_trials_needed(goal.plan, goal.tally),
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
+                confidence=goal.plan.design.confidence_safe,
             ),
         )
 
@@ -136,8 +141,6 @@ class VerdictGoal:
     def __init__(self, plan: Plan, rules: Rules, control: Control | None) -> None:
         self.plan, self._rules, self.control = plan, rules, control
         self.tally = Tally(0, 0, 0)
-        self.trials: list[Trial] = []
-        self.votes: list[Vote] = []
         self.first_crash: Trial | None = None
         self._unexpected: Trial | None = None
 
@@ -153,8 +156,6 @@ class VerdictGoal:
             return
         # also past the safe line, while the control is awaited: a crash then is still a crash
         self.tally = self.tally.add(vote)
-        self.trials.append(trial)
-        self.votes.append(vote)
         if vote is Vote.CRASH and self.first_crash is None:
             self.first_crash = trial
         if self._unexpected is None and self._is_unexpected(trial):
@@ -201,7 +202,7 @@ class VerdictGoal:
         )
 
     def _describe(self, trial: Trial) -> str:
-        said = f"trial {trial.ticket}: {trial.title or trial.outcome.value}"
+        said = f"trial {trial.number}: {trial.title or trial.outcome.value}"
         if trial.outcome is Outcome.CRASHED and not self._rules.is_expected(trial):
             return f"{said} (another crash than the expected {self._rules.expected})"
         return said

@@ -73,7 +73,9 @@ _VANISHED = {
     Gone.STALLED: Vanished.STALLED,
     Gone.REPORTED: Vanished.KILLED,  # by us, once the report was whole: the report decides
     Gone.STOPPED: Vanished.KILLED,
+    Gone.SILENCED: Vanished.NONE,
     Gone.UNTRUSTED: Vanished.KILLED,
+    Gone.CHANGED: Vanished.KILLED,
 }
 
 
@@ -102,9 +104,11 @@ def outcome_of(facts: TrialFacts, reading: Reading) -> Outcome:
         return Outcome.LOST if facts.phase in (Phase.RUN, Phase.END) else Outcome.INFRASTRUCTURE
     if facts.phase in (Phase.BOOT, Phase.READY):
         return Outcome.BOOT_FAILED if facts.phase is Phase.BOOT else Outcome.INFRASTRUCTURE
-    if reading.outcome is Outcome.SURVIVED and facts.end is not None and facts.end.stuck:
-        return Outcome.HUNG  # its processes outlived SIGKILL: they hang in the kernel
-    return reading.outcome
+    if reading.outcome is not Outcome.SURVIVED:
+        return reading.outcome
+    if facts.gone is Gone.STALLED or (facts.end is not None and facts.end.stuck):
+        return Outcome.HUNG  # its processes outlived SIGKILL, or it could not reboot
+    return Outcome.SURVIVED if facts.gone is None else Outcome.LOST  # killed on leaving, or silenced
 
 
 def status_of(facts: TrialFacts) -> str | None:

@@ -12,20 +12,26 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
 from pytest_flaky_repro.campaign.rules import Rules, outcome_of, read_facts, status_of
+from pytest_flaky_repro.errors import InfrastructureError
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial, hostname, now
+from pytest_flaky_repro.machine.sharing import Seat
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.stop import StopSignal
-from pytest_flaky_repro.machine.trial import Fault, Machine, TrialOrder
+from pytest_flaky_repro.machine.trial import Fault, Machine, SharesBoots, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 
 VOID_AT_START = 3  # so many boots in a row that taught nothing, and no trial yet: give up
 SHARE_FROM = 10
 SHARE_MAX = 0.2  # of trials void or lost
 POLL_S = 0.5
+EXHAUSTED = "the machine does not give what a trial needs"
+GO_ON = "The trials that ended are on disk: mend it, then go on with --repro-resume"
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class Progress:
     votes: Sequence[Vote]
     running: int
     elapsed_s: float
+    void: int = 0
+    lost: int = 0
 
 
 News = Callable[[], None]
@@ -96,19 +104,43 @@ News = Callable[[], None]
 
 
 @dataclass(frozen=True)
-class _Finished:
-    trial: Trial
-    fault: Fault
+class _Drawn:
+    """A ticket, and where its trial goes."""
+
+    ticket: int
+    arm: Arm
+    boot: Boot
+    seat: Seat | None
+
+    @property
+    def is_last(self) -> bool:
+        return self.seat is None or self.seat.place >= self.seat.last
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A trial that was written down, and its boot."""
+
+    boot: Boot
+    result: Finished
 
 
 @dataclass
 class _State:
     consumed: list[Trial] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
-    waiting: dict[int, _Finished] = field(default_factory=dict)
+    counts: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
+    earlier: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
+    boots: dict[int, Boot] = field(default_factory=dict)  # launched, and not yet fed
+    tickets: int = 0  # drawn so far; void: how many of them never started
+    void_tickets: int = 0
+    has_started: bool = False
+    wasted: Trial | None = None  # the last trial that taught nothing
     setup_fault: str | None = None
-    next_ticket: int = 0
-    launched: int = 0
+    lost_with: set[str] = field(default_factory=set)
+    collateral: int = 0  # trials lost with others, beyond the first of each event
+    next_boot: int = 0  # to be fed
+    launched: int = 0  # boots
     running: int = 0
 
 
@@ -130,16 +162,19 @@ class TrialLoop:
         should_stop: Callable[[], str | None] = lambda: None,
         seed: str | None = None,
         gate: Machine | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
+        self._sharing = sharing or Sharing()
         self._gate = gate if gate is not None else arms[0].machine
         self._arms, self._goal, self._budget = list(arms), goal, budget
         self._by_name = {arm.name: index for index, arm in enumerate(self._arms)}
         self._writer, self._history = writer, history
         self._on_trial, self._should_stop = on_trial, should_stop
         self._seed = seed or secrets.token_hex(8)
-        self._state = _State(next_ticket=history.next_ticket, launched=history.next_ticket)
+        first = history.next_ticket if self._sharing.size == 1 else 0
+        self._state = _State(tickets=history.next_ticket, next_boot=first, launched=first)
         self._changed = threading.Condition()
-        self._results: queue.Queue[_Finished | BaseException] = queue.Queue()
+        self._results: queue.Queue[_Ended | BaseException] = queue.Queue()
         self._outbox: queue.SimpleQueue[News | Ending | BaseException] = queue.SimpleQueue()
         self._stop = StopSignal()
         self._began = time.monotonic()
@@ -164,18 +199,20 @@ class TrialLoop:
         need; it only reads an outbox.
         """
         leader = threading.Thread(target=self._lead, name="flaky-repro-lead", daemon=True)
-        leader.start()
         try:
+            _start(leader)
             while True:
                 said = self._outbox.get()
                 if isinstance(said, Ending):
                     return said
+                if isinstance(said, OSError):
+                    raise InfrastructureError(f"{EXHAUSTED}: {said}. {GO_ON}") from said
                 if isinstance(said, BaseException):
                     raise said
                 said()
         finally:
             self._stop.set()
-            leader.join()
+            _join(leader)
             self._stop.close()
 
     # ---- the leading thread
@@ -188,11 +225,17 @@ class TrialLoop:
 
     def _replay(self) -> Ending | None:
         """Feeds what earlier runs left; None where that decides nothing."""
-        for trial in self._history.trials:
-            self._feed(_Finished(trial, Fault.NONE))
+        state = self._state
+        for trials in boots_of(self._history.trials, self._sharing):
+            number = trials[0].ticket if self._sharing.size == 1 else state.launched
+            arm = self._by_name.get(trials[0].arm, 0)
+            boot = Boot(number, trials[0].boot, arm, results=[Finished(t) for t in trials])
+            state.launched = max(state.launched, number + 1)
+            self._feed(boot)
             ending = self._goal.reached()
             if ending is not None:
                 return ending
+        state.earlier = dict(state.counts)
         return None
 
     def _run_trials(self) -> Ending:
@@ -200,22 +243,26 @@ class TrialLoop:
             threading.Thread(target=self._work, name=f"flaky-repro-{i}", daemon=True)
             for i in range(max(1, self._budget.jobs))
         ]
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                _start(thread)
             return self._loop()
         finally:
             self._stop.set()
             with self._changed:
                 self._changed.notify_all()
             for thread in threads:
-                thread.join()
+                _join(thread)
 
     def _loop(self) -> Ending:
         while not self._stop.is_set():
-            ending = self._goal.reached() or self._infrastructure() or self._give_up()
+            ending = self._goal.reached() or self._infrastructure()
             if ending is not None:
                 return ending
+            ending = self._give_up()
+            if ending is not None:
+                self._feed_what_is_there()
+                return self._goal.reached() or ending
             try:
                 result = self._results.get(timeout=POLL_S)
             except queue.Empty:
@@ -227,63 +274,89 @@ class TrialLoop:
                 return ending
         return Ending(Conclusion.INCONCLUSIVE, "stopped")  # nobody waits for it any more
 
-    def _take(self, result: _Finished) -> Ending | None:
-        """Feeds what is now an unbroken run of tickets."""
+    def _take(self, ended: _Ended) -> Ending | None:
+        """Feeds what is now an unbroken run of boots."""
         state = self._state
-        state.waiting[result.trial.ticket] = result
-        at_once = self._goal.ends_at_once(*self._voted(result.trial))
-        while state.next_ticket in state.waiting:
-            self._feed(state.waiting.pop(state.next_ticket))
+        ended.boot.taken += 1
+        while state.next_boot in state.boots and state.boots[state.next_boot].is_done:
+            self._feed(state.boots.pop(state.next_boot))
             ending = self._goal.reached()
             if ending is not None:
                 return ending
-        if not at_once:
+        if ended.boot.number < state.next_boot:
             return None
-        for ticket in sorted(state.waiting):  # those launched before, still running, are left out
-            self._feed(state.waiting.pop(ticket))
+        if not self._goal.ends_at_once(*self._voted(ended.result.trial)):
+            return None
+        for number in sorted(state.boots):  # those launched before, still running, are left out
+            if state.boots[number].is_done or number == ended.boot.number:
+                self._feed(state.boots.pop(number))
         return self._goal.reached()
+
+    def _feed_what_is_there(self) -> None:
+        """Boots that were left half-way, as far as they came: the campaign ends from outside."""
+        state = self._state
+        while self._sharing.size > 1 and state.next_boot in state.boots:
+            boot = state.boots[state.next_boot]
+            if boot.running or not boot.results:
+                return
+            self._feed(state.boots.pop(state.next_boot))
 
     def _voted(self, trial: Trial) -> tuple[int, Trial, Vote]:
         arm = self._by_name.get(trial.arm, 0)
         return arm, trial, self._arms[arm].rules.vote(trial)
 
-    def _feed(self, result: _Finished) -> None:
-        state = self._state
-        arm, trial, vote = self._voted(result.trial)
+    def _feed(self, boot: Boot) -> None:
+        state, rules = self._state, self._arms[boot.arm].rules
         with self._changed:
-            self._goal.feed(arm, trial, vote)
-            state.consumed.append(trial)
-            state.votes.append(vote)
-            state.next_ticket = max(state.next_ticket, trial.ticket + 1)
-            if result.fault is Fault.SETUP:
-                state.setup_fault = trial.detail
+            for result in sorted(boot.results, key=lambda result: result.trial.ticket):
+                self._count(result, rules.vote(result.trial))
+            self._goal.feed(boot.arm, *boot.judge(rules.vote, self._sharing))
+            state.next_boot = max(state.next_boot, boot.number + 1)
             self._changed.notify_all()
+        void, lost = state.counts[Vote.VOID], state.counts[Vote.LOST]
         spent = time.monotonic() - self._began
-        news = self._on_trial(Progress(state.consumed, state.votes, state.running, spent))
+        progress = Progress(state.consumed, state.votes, state.running, spent, void, lost)
+        news = self._on_trial(progress)
         if news is not None:
             self._outbox.put(news)
+
+    def _count(self, result: Finished, vote: Vote) -> None:
+        """Counts as it goes: a campaign may have many thousand trials."""
+        state, trial = self._state, result.trial
+        state.consumed.append(trial)
+        state.votes.append(vote)
+        state.counts[vote] += 1
+        state.has_started = state.has_started or trial.started is not None
+        if vote in (Vote.VOID, Vote.LOST):
+            state.wasted = trial
+        if result.fault is Fault.SETUP:
+            state.setup_fault = trial.detail
+        if result.lost_with in state.lost_with:
+            state.collateral += 1
+        elif result.lost_with:
+            state.lost_with.add(result.lost_with)
 
     def _infrastructure(self) -> Ending | None:
         """Says so when too much of the campaign teaches nothing: the harness never votes.
 
         What earlier runs lost is not counted again: an interruption costs the trials that ran.
+        What one event took counts once: a worker's end takes all trials on it along, of which at
+        most one can have been its cause. (Each of them is a lost trial to the statistics.)
         """
-        state, earlier = self._state, len(self._history.trials)
-        trials, votes = state.consumed[earlier:], state.votes[earlier:]
-        void, lost = votes.count(Vote.VOID), votes.count(Vote.LOST)
-        started = any(trial.started for trial in state.consumed)
+        state = self._state
+        here = {vote: state.counts[vote] - state.earlier[vote] for vote in Vote}
+        void, lost, trials = here[Vote.VOID], here[Vote.LOST], sum(here.values())
+        wasted, counted = void + lost - state.collateral, trials - state.collateral
+        last = f"{state.wasted.detail or state.wasted.title}" if state.wasted is not None else ""
         why = None
-        if not started and state.setup_fault is not None:
+        if not state.has_started and state.setup_fault is not None:
             why = state.setup_fault
-        elif not started and void >= VOID_AT_START:
-            last = trials[-1]
-            why = f"{void} guests in a row never got to START: {last.detail or last.title}"
-        elif len(votes) >= SHARE_FROM and void + lost > SHARE_MAX * len(votes):
-            pairs = zip(trials, votes, strict=True)
-            wasted = [trial for trial, vote in pairs if vote in (Vote.VOID, Vote.LOST)]
+        elif not state.has_started and wasted >= VOID_AT_START:
+            why = f"{void} guests in a row never got to START: {last}"
+        elif counted >= SHARE_FROM and wasted > SHARE_MAX * counted:
             why = (
-                f"{void + lost} of {len(votes)} trials taught nothing ({void} never started, "
-                f"{lost} were lost); the last: {wasted[-1].detail or wasted[-1].title}"
+                f"{void + lost} of {trials} trials taught nothing ({void} never started, "
+                f"{lost} were lost); the last: {last}"
             )
         return Ending(Conclusion.INFRASTRUCTURE, why) if why is not None else None
 
@@ -292,7 +365,7 @@ class TrialLoop:
         budget = self._budget
         limit, now_s = budget.max_trials, time.monotonic()
         why = self._should_stop()
-        if why is None and limit is not None and self._goal.spent() >= limit:
+        if why is None and limit is not None and self._spent() >= limit:
             why = f"the budget of {limit} trials is spent (--repro-max-trials)"
         if why is None and budget.seconds is not None and now_s - self._began >= budget.seconds:
             why = f"the budget of {budget.seconds:g} s is spent (--repro-budget)"
@@ -303,47 +376,115 @@ class TrialLoop:
     # ---- the worker threads: each lives as long as the guests it starts
 
     def _work(self) -> None:
+        mine: Boot | None = None  # whose guest this thread may be keeping
         try:
-            while self._await_need():
-                # a slot comes before a ticket, so it has to be large enough for any arm's guest
-                with self._gate.slot(self._stop) as slot:
+            while self._await_need(mine):
+                with self._room(mine) as slot:
                     if slot is None:
                         return
-                    drawn = self._draw()
+                    drawn = self._draw(mine)
                     if drawn is not None:
-                        self._results.put(self._trial(*drawn, slot))
+                        mine = drawn.boot
+                        self._results.put(self._trial(drawn, slot))
         except BaseException as error:  # noqa: BLE001 - raised again, in the leading thread
             self._results.put(error)
+        finally:
+            for machine in self._sharers():
+                machine.let_go()
 
-    def _await_need(self) -> bool:
+    def _sharers(self) -> list[SharesBoots]:
+        machines = [arm.machine for arm in self._arms]
+        return [machine for machine in machines if isinstance(machine, SharesBoots)]
+
+    def _room(self, mine: Boot | None) -> AbstractContextManager[Slot | None]:
+        """A slot, before a ticket is drawn: so it has to be large enough for any arm's guest.
+
+        A guest that this thread keeps running has its slot already.
+        """
+        if mine is not None and not mine.closed and not self._sharing.side_by_side:
+            return nullcontext(Slot(()))
+        return self._gate.slot(self._stop)
+
+    def _await_need(self, mine: Boot | None) -> bool:
         """Waits until another launch is worth it; False when the campaign is over."""
         with self._changed:
-            while not self._stop.is_set() and not self._is_needed():
+            while not self._stop.is_set() and self._boot_for(mine) is None:
+                if self._is_needed():
+                    break
                 self._changed.wait(POLL_S)
         return not self._stop.is_set()
 
     def _is_needed(self) -> bool:
-        """Whether, if all that run now survive, one more could still be fed."""
-        ahead = self._state.launched - self._state.next_ticket
-        wanted, limit = self._goal.wanted(), self._budget.max_trials
-        if wanted is not None and ahead >= wanted:
-            return False
-        return limit is None or self._goal.spent() + ahead < limit
+        """Whether, if all boots that are under way survive, one more could still be fed."""
+        ahead = self._state.launched - self._state.next_boot
+        wanted = self._goal.wanted()
+        return (wanted is None or ahead < wanted) and self._is_affordable()
 
-    def _draw(self) -> tuple[int, Arm] | None:
-        """A ticket and its arm, on disk before the guest is launched."""
+    def _is_affordable(self) -> bool:
+        state, limit = self._state, self._budget.max_trials
+        if limit is None:
+            return True
+        if self._sharing.size > 1:
+            return state.tickets - state.void_tickets < limit
+        return self._goal.spent() + state.launched - state.next_boot < limit
+
+    def _spent(self) -> int:
+        """Trials that count towards ``max_trials``."""
+        if self._sharing.size == 1:
+            return self._goal.spent()
+        return len(self._state.consumed) - self._state.counts[Vote.VOID]
+
+    def _boot_for(self, mine: Boot | None) -> Boot | None:
+        """A boot under way that this thread can add a trial to, its own before others'."""
+        if not self._is_affordable():
+            return None
+        if mine is not None and not mine.closed:
+            return mine
+        if not self._sharing.side_by_side:
+            return None
+        boots = self._state.boots.values()
+        return next((boot for boot in boots if boot.has_started and not boot.closed), None)
+
+    def _draw(self, mine: Boot | None) -> _Drawn | None:
+        """A ticket and its boot, on disk before the guest is launched."""
+        state = self._state
         with self._changed:
-            if self._stop.is_set() or not self._is_needed():
+            if self._stop.is_set():
                 return None
-            ticket = self._state.launched
-            arm = self._arms[self._goal.arm_for(ticket)]
-            self._writer.launch(ticket, self._trial_seed(ticket), arm.name)
-            self._state.launched += 1
-            self._state.running += 1
-            return ticket, arm
+            boot = self._boot_for(mine)
+            if boot is None and self._is_needed():
+                arm = self._goal.arm_for(state.launched)
+                boot = Boot(state.launched, boot_name(self._seed, state.launched), arm)
+                state.boots[boot.number] = boot
+                state.launched += 1
+            if boot is None:
+                return None
+            boot.drawn += 1
+            boot.running += 1
+            ticket, arm_of_it, size = state.tickets, self._arms[boot.arm], self._sharing.size
+            seat = Seat(boot.name, boot.drawn, size) if size > 1 else None
+            shared = boot.name if seat is not None else ""
+            self._writer.launch(ticket, self._trial_seed(ticket), arm_of_it.name, shared)
+            state.tickets += 1
+            state.running += 1
+            if boot.drawn == size or not self._is_affordable():
+                boot.closed = True
+            return _Drawn(ticket, arm_of_it, boot, seat)
 
-    def _trial(self, ticket: int, arm: Arm, slot: Slot) -> _Finished:
+    def _end(self, drawn: _Drawn, result: Finished, spent: str) -> _Ended:
+        """Gives a trial's boot its result; called with the lock held."""
+        vote = drawn.arm.rules.vote(result.trial)
+        self._state.void_tickets += vote is Vote.VOID
+        drawn.boot.add(result, vote, spent, self._sharing)
+        if not self._is_affordable():
+            for boot in self._state.boots.values():
+                boot.closed = True
+        self._changed.notify_all()
+        return _Ended(drawn.boot, result)
+
+    def _trial(self, drawn: _Drawn, slot: Slot) -> _Ended:
         """Runs one trial and writes it down before anyone counts it."""
+        ticket, arm = drawn.ticket, drawn.arm
         seed = self._trial_seed(ticket)
         started: list[str] = []
 
@@ -351,15 +492,18 @@ class TrialLoop:
             started.append(now())
             with self._changed:
                 self._writer.start(ticket, started[0])
+                drawn.boot.has_started = True
+                self._changed.notify_all()
 
-        facts = arm.machine.run(arm.order(seed), slot, self._stop, on_start)
+        order = replace(arm.order(seed), seat=drawn.seat)
+        facts = arm.machine.run(order, slot, self._stop, on_start)
         reading = read_facts(facts, arm.rules)
         trial = Trial(
             experiment=arm.experiment,
             ticket=ticket,
             seed=seed,
-            host=hostname(),
-            accel=arm.machine.accel.value,
+            host=facts.host or hostname(),
+            accel=(facts.accel or arm.machine.accel).value,
             boot=facts.boot,
             started=started[0] if started else None,
             boot_s=round(facts.boot_s, 3),
@@ -371,15 +515,41 @@ class TrialLoop:
             alternates=tuple(sorted(reading.alternates)),
             kind=reading.kind.value if reading.kind is not None else None,
             arm=arm.name,
+            place=drawn.seat.place if drawn.seat is not None else 1,
+            spent=facts.spent if drawn.seat is not None and not drawn.is_last else "",
         )
         with self._changed:
             self._state.running -= 1
             if trial.outcome is not Outcome.SURVIVED or ticket == 0:
                 output = facts.end.output if facts.end is not None else b""
                 kept = facts.console + (b"\n[reproducer's output]\n" + output if output else b"")
-                trial = replace(trial, console=self._writer.keep_console(ticket, kept))
+                trial = self._with_console(trial, kept)
             self._writer.trial(trial)
-        return _Finished(trial, facts.fault)
+            ended = self._end(drawn, Finished(trial, facts.fault, facts.lost_with), trial.spent)
+        if drawn.boot.closed and isinstance(arm.machine, SharesBoots):
+            arm.machine.retire(drawn.boot.name)
+        return ended
+
+    def _with_console(self, trial: Trial, console: bytes) -> Trial:
+        """Keeps the console; a trial whose console does not fit on the disk is still written down."""
+        try:
+            return replace(trial, console=self._writer.keep_console(trial.ticket, console))
+        except InfrastructureError as error:
+            self._writer.trial(replace(trial, detail=f"{trial.detail} ({error})".strip()))
+            raise
 
     def _trial_seed(self, ticket: int) -> str:
         return hashlib.sha256(f"{self._seed} {ticket}".encode()).hexdigest()[:16]
+
+
+def _start(thread: threading.Thread) -> None:
+    try:
+        thread.start()
+    except RuntimeError as error:  # all that threading says of a limit on processes
+        msg = f"{EXHAUSTED}: {error} (ulimit -u, or the pids limit of a container). {GO_ON}"
+        raise InfrastructureError(msg) from error
+
+
+def _join(thread: threading.Thread) -> None:
+    if thread.ident is not None:
+        thread.join()

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_flaky_repro.campaign.boots import Sharing, boots_of
 from pytest_flaky_repro.errors import InfrastructureError, ReproError
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
-from pytest_flaky_repro.stats import Design, Tally
+from pytest_flaky_repro.stats import Design, Tally, statement
 from pytest_flaky_repro.stats.calibration import Calibration
+from pytest_flaky_repro.stats.clusters import (
+    Basis,
+    Cluster,
+    Correlation,
+    correlation_of,
+    is_worth_it,
+)
 from pytest_flaky_repro.stats.control import ControlCheck
+from pytest_flaky_repro.stats.duration import Advice
+
+
+VoteOf = Callable[[Trial], Vote]
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,35 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class SharedBoots:
+    """Of a verdict whose trials shared boots: then its ``tally`` and ``design`` speak of boots.
+
+    ``asked`` is the question about trials, ``trials`` their tally; ``boot_s`` and ``trial_s`` are
+    the mean seconds that a boot and a trial in it took.
+    """
+
+    how: str
+    size: int
+    basis: Basis
+    asked: Design
+    trials: Tally
+    correlation: Correlation
+    boot_s: float
+    trial_s: float
+    assumed: float = 1.0  # the largest correlation, as the user vouches for it
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether, by what was seen, sharing boots is cheaper than cold boots are."""
+        seen = self.trials
+        if not seen.crashes or not self.boot_s:
+            return True
+        rate = min(0.999, seen.crashes / seen.trials_low)
+        alike = self.correlation.estimate
+        return is_worth_it(rate, alike, self.size, self.boot_s, self.trial_s)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A conclusion with everything that it rests on.
 
@@ -60,10 +101,17 @@ class Verdict:
     kinds: tuple[KindCount, ...]
     first_crash: Trial | None
     evidence: Path
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = field(repr=False)
     control: ControlCheck | None = None
+    shared: SharedBoots | None = None
+    note: str = ""  # on how trials got their guests, where that is not what was asked for
     calibration: Calibration | None = None
-    suggested_trial_time: float | None = None
+    advice: Advice | None = None  # on the trial time, from a calibration
+
+    def __str__(self) -> str:
+        """One line: the word, what it is about, and what ended it."""
+        said = statement.word(self.conclusion, self.design, self.tally)
+        return f"{said} {statement.printable(f'{self.subject.item}: {self.why}')}"
 
     @property
     def crashes(self) -> int:
@@ -73,6 +121,39 @@ class Verdict:
     def intact(self) -> int:
         """Trials that ended in a crash or in an intact survival."""
         return self.tally.trials_low
+
+
+def of_arm(
+    trials: Sequence[Trial], votes: Sequence[Vote], arm: str
+) -> tuple[list[Trial], list[Vote]]:
+    """One arm's trials among those of a loop, and their votes."""
+    pairs = [(t, v) for t, v in zip(trials, votes, strict=True) if t.arm == arm]
+    return [trial for trial, _ in pairs], [vote for _, vote in pairs]
+
+
+def shared_boots(
+    verdict: Verdict, how: str, basis: Basis, asked: Design, sharing: Sharing, vote_of: VoteOf
+) -> SharedBoots:
+    """What the boots of a verdict's trials show beside their votes."""
+    trials = [trial for trial in verdict.trials if trial.arm == "test"]
+    boots = boots_of(trials, sharing)
+    clusters, first, further = [], [], []
+    for boot in boots:
+        votes = [vote_of(trial) for trial in boot]
+        crashes = votes.count(Vote.CRASH)
+        clusters.append(Cluster(crashes, crashes + votes.count(Vote.SURVIVAL)))
+        first += [trial.boot_s for trial in boot if trial.place == 1 and trial.started]
+        further += [t.boot_s * (t.place > 1) + t.exposure_s for t in boot if t.started]
+    return SharedBoots(
+        how=how,
+        size=sharing.size,
+        basis=basis,
+        asked=asked,
+        trials=Tally.of(vote_of(trial) for trial in trials),
+        correlation=correlation_of(clusters, asked.confidence_safe),
+        boot_s=sum(first) / len(first) if first else 0.0,
+        trial_s=sum(further) / len(further) if further else 0.0,
+    )
 
 
 def count_kinds(trials: Sequence[Trial], votes: Sequence[Vote]) -> tuple[KindCount, ...]:

@@ -45,6 +45,7 @@ class Behaviour:
     crash_seconds: float = 0.0
     console: str = PANIC
     setup_fault: str | None = None
+    vulnerable: float = 1.0  # the share of boots in which a trial can crash at all
 
     def end_for(self, drawn: float) -> _End:
         """The end that a number drawn from [0, 1) stands for."""
@@ -84,8 +85,12 @@ class FakeMachine:
         self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
     ) -> TrialFacts:
         del slot
-        fake, boot = self._behaviour, secrets.token_hex(8)
+        fake = self._behaviour
+        boot = order.seat.boot if order.seat is not None else secrets.token_hex(8)
+        drawn_at_boot = boot.encode() if order.seat is not None else order.command.entropy + b"boot"
         end = fake.end_for(_coin(order.command.entropy))
+        if end is _End.CRASH and _coin(drawn_at_boot) >= fake.vulnerable:
+            end = _End.SURVIVAL
         if fake.setup_fault is not None:
             return TrialFacts(Phase.BOOT, boot, fault=Fault.SETUP, detail=fake.setup_fault)
         if end is _End.VOID:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,8 +83,7 @@ class Slots:
         try:
             yield slot
         finally:
-            for descriptor in slot.descriptors if slot is not None else ():
-                os.close(descriptor)
+            _close(slot.descriptors if slot is not None else ())
 
     def occupancy(self) -> Capacity:
         """Cores and pieces in use right now, by any process."""
@@ -101,12 +100,15 @@ class Slots:
 
     def _take(self, cores: int, pieces: int) -> Slot | None:
         taken: list[int] = []
-        enough = self._lock_some("core", self.capacity.cores, cores, taken)
-        enough = enough and self._lock_some("memory", self.capacity.pieces, pieces, taken)
+        try:
+            enough = self._lock_some("core", self.capacity.cores, cores, taken)
+            enough = enough and self._lock_some("memory", self.capacity.pieces, pieces, taken)
+        except BaseException:
+            _close(taken)
+            raise
         if enough:
             return Slot(tuple(taken))
-        for descriptor in taken:
-            os.close(descriptor)
+        _close(taken)
         return None
 
     def _lock_some(self, kind: str, there_are: int, wanted: int, taken: list[int]) -> bool:
@@ -162,6 +164,11 @@ class Slots:
             )
             raise InfrastructureError(msg) from error
         return descriptor
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.errors import InfrastructureError
+
 
 class Accel(enum.Enum):
     """How QEMU executes guest code."""
@@ -33,9 +35,16 @@ class MemoryFile:
     """
 
     def __init__(self, name: str, content: bytes) -> None:
-        self.descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-        with open(self.descriptor, "wb", closefd=False) as file:
-            file.write(content)
+        try:
+            self.descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
+        except OSError as error:
+            raise InfrastructureError(f"no memory file for the {name}: {error}") from error
+        try:
+            with open(self.descriptor, "wb", closefd=False) as file:
+                file.write(content)
+        except OSError as error:
+            os.close(self.descriptor)
+            raise InfrastructureError(f"no memory for the {name}: {error}") from error
 
     @property
     def path(self) -> Path:
@@ -44,6 +53,16 @@ class MemoryFile:
 
     def close(self) -> None:
         os.close(self.descriptor)
+
+
+def memory_files(kernel: bytes, initramfs: bytes) -> tuple[MemoryFile, MemoryFile]:
+    """Both of a guest's images, or neither."""
+    first = MemoryFile("kernel", kernel)
+    try:
+        return first, MemoryFile("initramfs", initramfs)
+    except InfrastructureError:
+        first.close()
+        raise
 
 
 @dataclass(frozen=True)

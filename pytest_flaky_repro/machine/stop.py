@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import threading
 
+from pytest_flaky_repro.errors import InfrastructureError
+
 
 class StopSignal:
     """Set once, never cleared. ``fileno`` becomes readable, for every waiter, when it is set."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe()
+        try:
+            self._read, self._write = os.pipe()
+        except OSError as error:
+            raise InfrastructureError(f"no pipe for a stop signal: {error}") from error
         self._event = threading.Event()
         self._lock = threading.Lock()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.loop import Budget, Campaign, Observer
 from pytest_flaky_repro.campaign.rules import Rules
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict
@@ -59,6 +60,7 @@ class Bench:
         observer: Observer | None = None,
         should_stop: Callable[[], str | None] = lambda: None,
         resume: bool = False,
+        sharing: Sharing | None = None,
     ) -> Verdict:
         folder = folder or self.anew()
         plan = plan_for(design)
@@ -80,6 +82,7 @@ class Bench:
                 observer=observer,
                 should_stop=should_stop,
                 seed=seed,
+                sharing=sharing,
             ).run()
         finally:
             writer.close()

@@ -44,7 +44,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Seat(Slot):
+class WorkerSlot(Slot):
     """A place on a worker; the slot proper is taken there, by the worker."""
 
     member: Member | None = None
@@ -201,7 +201,7 @@ class Crew:
     # ---- seats
 
     @contextmanager
-    def seat(self, recipe: Recipe, stop: StopSignal) -> Iterator[Seat | None]:
+    def seat(self, recipe: Recipe, stop: StopSignal) -> Iterator[WorkerSlot | None]:
         """Waits for a free place on any worker; None when ``stop`` came first.
 
         Raises InfrastructureError when all workers are gone, and no other comes.
@@ -211,7 +211,7 @@ class Crew:
             yield None
             return
         try:
-            yield Seat((), member)
+            yield WorkerSlot((), member)
         finally:
             with self._changed:
                 member.running -= 1

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
-from pytest_flaky_repro.machine.cluster.crew import Crew, Seat
+from pytest_flaky_repro.machine.cluster.crew import Crew, WorkerSlot
 from pytest_flaky_repro.machine.cluster.images import MissingImages
 from pytest_flaky_repro.machine.cluster.recipe import Recipe
 from pytest_flaky_repro.machine.slots import Slot
@@ -40,7 +40,7 @@ class ClusterMachine:
     def run(
         self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
     ) -> TrialFacts:
-        assert isinstance(slot, Seat)
+        assert isinstance(slot, WorkerSlot)
         assert slot.member is not None
         while True:
             with self._crew.attempt(slot.member, self._recipe, order) as attempt:

@@ -94,9 +94,9 @@ def load(name: str) -> dict[str, Any]:
 )
 def test_the_file_fits_the_vendor_s_schema(name: str, schema: str) -> None:
     """check-jsonschema carries the published schemas: nothing is downloaded."""
-    words = ["-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", EXAMPLES / name]
-    if schema == "gitlab-ci":
-        words[2:2] = ["--data-transform", "gitlab-ci"]
+    transform = ["--data-transform", "gitlab-ci"] if schema == "gitlab-ci" else []
+    words = ["-m", "check_jsonschema", *transform, "--builtin-schema", f"vendor.{schema}"]
+    words.append(str(EXAMPLES / name))
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -168,7 +168,7 @@ def test_a_github_matrix_in_which_no_kernel_crashes_is_safe(place: Place, tmp_pa
     for part in parts:
         results = github.artifacts / part / "results"
         assert (results / "report.html").is_file()
-        assert ET.parse(results / "junit.xml").getroot().iter("testcase")
+        assert len(ET.parse(results / "junit.xml").findall(".//testcase")) == 1
 
 
 def test_a_github_matrix_in_which_one_kernel_crashes_fails(place: Place, tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_halted_guest_is_a_hung_trial(lab: Lab, bare_kernel: Path) -> None:
     experiment = lab.experiment(c("reboot(RB_HALT_SYSTEM);"), bare_kernel, trial_time=1.0)
     trial = lab.trial(experiment)
     assert trial.outcome is Outcome.HUNG
-    assert "silent and idle" in trial.facts.detail
+    assert "halted with interrupts off" in trial.facts.detail
 
 
 def test_a_spinning_guest_without_end_is_a_hung_trial(lab: Lab, smp_kernel: Path) -> None:

@@ -6,7 +6,7 @@ import gzip
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.errors import UsageError
@@ -100,3 +100,23 @@ def test_one_that_does_not_belong_is_passed_over(
     image.write_bytes(bare_kernel.read_bytes())
     (tmp_path / "config").write_text(text)
     assert config_beside(read_kernel(image)) is None
+
+
+@given(places=st.dictionaries(st.integers(0x1F1, 0x268), st.integers(0, 255), max_size=6))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_damaged_header_is_an_error_and_nothing_else(
+    bare_kernel: Path, tmp_path: Path, places: dict[int, int]
+) -> None:
+    content = bytearray(bare_kernel.read_bytes())
+    for place, value in places.items():
+        content[place] = value
+    image = tmp_path / "bzImage"
+    image.write_bytes(content)
+    try:
+        vmlinux = unpack(read_kernel(image))
+    except UsageError as error:
+        assert str(image) in str(error)  # noqa: PT017 - most damage is seen, some does no harm
+    else:
+        assert vmlinux.startswith(b"\x7fELF")

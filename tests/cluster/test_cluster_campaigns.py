@@ -64,6 +64,26 @@ def test_a_trial_names_the_host_and_accelerator_of_its_worker(
     assert starts >= {trial.ticket for trial in verdict.trials}
 
 
+def test_a_worker_runs_no_more_guests_than_it_has_threads(pair: DaskCluster) -> None:
+    crew = Crew(pair.address)
+    recipe = FakeRecipe(Behaviour(), at_once=50)
+    with machine_on(crew, recipe, {}):
+        assert crew.seats(recipe) == 4
+    crew.close()
+
+
+def test_two_machines_of_one_campaign_may_be_equal(
+    pair: DaskCluster, tools: Tools, tmp_path: Path
+) -> None:
+    crew = Crew(pair.address)
+    recipe = FakeRecipe(Behaviour(), at_once=2)
+    with machine_on(crew, recipe, {}) as machine:
+        with machine_on(crew, recipe, {}):
+            pass
+        assert tools.campaign(machine, FEW, tmp_path).conclusion is Conclusion.SAFE
+    crew.close()
+
+
 def test_images_are_sent_once_to_each_worker(
     pair: DaskCluster, tools: Tools, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,31 @@ def test_each_xdist_worker_is_a_client(pair: DaskCluster, project: Path, bare_ke
     assert "SAFE (0/4" in text, text
     assert "CRASHES (1/1" in text, text
     assert pair.is_idle()
+
+
+def test_ctrl_c_stops_the_workers_guests(
+    pair: DaskCluster, tools: Tools, project: Path, bare_kernel: Path
+) -> None:
+    options = (f"--kernel={bare_kernel}", "--reproducer=sleeper.c", "--repro-trial-time=1000")
+    with subprocess.Popen(
+        command(pair, *options), cwd=project, stdout=subprocess.PIPE, text=True
+    ) as process:
+        tools.until(lambda: records(project, "start"), "a trial runs")
+        assert not pair.is_idle()
+        process.send_signal(signal.SIGINT)
+        text = process.communicate()[0]
+    assert "KeyboardInterrupt" in text
+    assert pair.is_idle()
+    assert {trial["outcome"] for trial in records(project, "trial")} <= {"lost", "infrastructure"}
+
+
+@pytest.mark.parametrize("option", ["--repro-pause-on-crash", "--repro-boot=batch"])
+def test_what_needs_the_guest_here_is_refused(
+    pair: DaskCluster, project: Path, bare_kernel: Path, option: str
+) -> None:
+    text = run(pair, project, f"--kernel={bare_kernel}", "--reproducer=never.c", option)
+    assert "--repro-dask" in text.partition("ERRORS")[2], text
+    assert records(project, "launch") == []
 
 
 def test_a_worker_that_is_killed_leaves_no_qemu_and_costs_no_verdict(

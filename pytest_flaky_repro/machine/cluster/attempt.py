@@ -43,7 +43,7 @@ class Attempt:
         self.member, self._fitness, self._address = member, fitness, address
         self.inbox: queue.SimpleQueue[News] = queue.SimpleQueue()
         self.future: Any = None
-        self._begun = False
+        self._begun = self._ended = False
         self._started_at: float | None = None
 
     def follow(self, started: Callable[[], None]) -> TrialFacts:
@@ -72,6 +72,7 @@ class Attempt:
 
     def _note(self, news: News, started: Callable[[], None]) -> None:
         self._begun = self._begun or news is News.BEGUN
+        self._ended = self._ended or news is News.ENDED
         if news is News.STARTED:
             self._note_start(started)
 
@@ -125,14 +126,13 @@ class Attempt:
         """Takes the trial back, and waits for the word that its guest has ended."""
         self.future.cancel()
         until = time.monotonic() + STOP_PATIENCE_S
-        while True:
+        while not self._ended:
             try:
                 news = self.inbox.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             self._note(news, started)
-            ended = news in (News.ENDED, News.LOST)
-            if ended or (news is News.DONE and not self._begun):
+            if news is News.LOST or (news is News.DONE and not self._begun):
                 break
         return self._without_end(Gone.STOPPED, STOPPED)
 

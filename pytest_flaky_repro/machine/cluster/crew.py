@@ -62,7 +62,7 @@ class Crew:
         self._members: dict[str, Member] = {}
         self._removed: dict[str, float] = {}  # when, on the monotonic clock
         self._attempts: dict[str, Attempt] = {}
-        self._open: dict[Recipe, Mapping[str, bytes]] = {}
+        self._open: list[tuple[Recipe, Mapping[str, bytes]]] = []  # two arms may be equal
         self._changed = threading.Condition()
         self._shipping = threading.Lock()
         self._closed = False
@@ -85,12 +85,12 @@ class Crew:
         ``images`` by their sha256. Raises UsageError or InfrastructureError that names the worker
         which is not fit, or says that there is none.
         """
-        self._open[recipe] = images
+        self._open.append((recipe, images))
         try:
             self._await_workers()
             yield
         finally:
-            del self._open[recipe]
+            self._open.remove((recipe, images))
 
     def seats(self, recipe: Recipe) -> int:
         """Guests at once on all workers that are ready now."""
@@ -121,16 +121,14 @@ class Crew:
         """Makes workers ready for all open recipes. Raises for the first that is not fit."""
         workshop, began = self._workshop, time.monotonic()
         with self._shipping:
-            recipes = dict(self._open)
-            images = {
-                digest: content for sent in recipes.values() for digest, content in sent.items()
-            }
+            wanted = list(self._open)
+            images = {digest: content for _, its in wanted for digest, content in its.items()}
             greetings = self._ask(addresses, workshop.greet, tuple(images))
             for address, greeting in greetings.items():
                 if greeting.missing:
                     parcel = {digest: images[digest] for digest in greeting.missing}
                     self._ask([address], workshop.receive, parcel)
-            for recipe in recipes:
+            for recipe in dict.fromkeys(recipe for recipe, _ in wanted):
                 fits = self._ask(greetings, workshop.prepare, recipe)
                 self._note(greetings, recipe, fits, began)
 
@@ -221,7 +219,8 @@ class Crew:
         alone_since = None
         with self._changed:
             while not stop.is_set():
-                ready = [m for m in self._members.values() if m.fit.keys() >= self._open.keys()]
+                wanted = {recipe for recipe, _ in self._open}
+                ready = [m for m in self._members.values() if m.fit.keys() >= wanted]
                 free = [m for m in ready if m.running < m.fit[recipe].at_once]
                 if free:
                     chosen = min(free, key=lambda m: (m.running / m.fit[recipe].at_once, m.seated))

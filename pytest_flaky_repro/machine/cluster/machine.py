@@ -22,12 +22,14 @@ class ClusterMachine:
 
     def __init__(self, crew: Crew, recipe: Recipe) -> None:
         self._crew, self._recipe = crew, recipe
+        self._accel = crew.fitness(recipe).accel
         self._watched: StopSignal | None = None
         self._lock = threading.Lock()
 
     @property
     def accel(self) -> Accel:
-        return self._crew.fitness(self._recipe).accel
+        """That of some worker; each trial's facts have its own."""
+        return self._accel
 
     @property
     def at_once(self) -> int:

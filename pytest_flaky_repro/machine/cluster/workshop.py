@@ -11,7 +11,7 @@ import secrets
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from pytest_flaky_repro.machine.cluster.images import ImageStore
 from pytest_flaky_repro.machine.cluster.recipe import Fitness, Recipe
 from pytest_flaky_repro.machine.conversation import STOPPED, Gone
 from pytest_flaky_repro.machine.stop import StopSignal
-from pytest_flaky_repro.machine.trial import TrialFacts, TrialOrder
+from pytest_flaky_repro.machine.trial import Machine, TrialFacts, TrialOrder
 
 if TYPE_CHECKING:
     from distributed import Worker
@@ -98,18 +98,25 @@ class Workshop(WorkerPlugin):  # type: ignore[misc, unused-ignore]
     def attempt(self, key: str, recipe: Recipe, order: TrialOrder) -> TrialFacts:
         """One trial, in the thread that calls this: its QEMU dies with that thread."""
         fitness = self.prepare(recipe)
-        with self._stop_signal(key) as stop, recipe.machine(self.images, fitness) as machine:
-            self._say(key, "begun")
-            try:
-                with machine.slot(stop) as slot:
-                    if slot is None:
-                        facts = TrialFacts(Phase.READY, "", gone=Gone.STOPPED, detail=STOPPED)
-                    else:
-                        started = lambda: self._say(key, "started")  # noqa: E731
-                        facts = machine.run(order, slot, stop, started)
-            finally:
-                self._say(key, "ended")
+        try:
+            with self._stop_signal(key) as stop, recipe.machine(self.images, fitness) as machine:
+                self._say(key, "begun")
+                facts = self._run(machine, order, stop, lambda: self._say(key, "started"))
+        finally:
+            self._say(key, "ended")
         return replace(facts, host=socket.gethostname(), accel=fitness.accel)
+
+    def _run(
+        self,
+        machine: Machine,
+        order: TrialOrder,
+        stop: StopSignal,
+        started: Callable[[], None],
+    ) -> TrialFacts:
+        with machine.slot(stop) as slot:
+            if slot is None:
+                return TrialFacts(Phase.READY, "", gone=Gone.STOPPED, detail=STOPPED)
+            return machine.run(order, slot, stop, started)
 
     @contextmanager
     def _stop_signal(self, key: str) -> Iterator[StopSignal]:

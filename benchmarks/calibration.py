@@ -3,17 +3,24 @@
     python benchmarks/calibration.py                    every section, 100,000 campaigns a cell
     python benchmarks/calibration.py --quick            the same in about two minutes
     python benchmarks/calibration.py optimum methods    some sections only
+    python benchmarks/calibration.py loop --campaigns 10000     the real loop, on the fake machine
+    python benchmarks/calibration.py qemu --campaigns 100       the real loop, on real guests
 
-Sections: optimum, methods, campaigns, calibrated, hosts, family. Every row is Markdown.
+Sections: optimum, methods, campaigns, calibrated, hosts, family; and, only when they are named,
+loop and qemu, which run whole campaigns as shipped. Every row is Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +28,21 @@ from scipy.special import betainc
 from scipy.stats import beta as beta_law
 from scipy.stats import binom, nbinom
 
+from pytest_flaky_repro.cache import cache_folder
+from pytest_flaky_repro.campaign.experiment import Conditions, assemble
+from pytest_flaky_repro.campaign.loop import Budget, Campaign
+from pytest_flaky_repro.campaign.rules import Rules
+from pytest_flaky_repro.campaign.verdict import Subject
+from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord
+from pytest_flaky_repro.guest import reproducer
+from pytest_flaky_repro.machine.conversation import Command
+from pytest_flaky_repro.machine.emulator import find_emulator
+from pytest_flaky_repro.machine.fake import Behaviour, FakeMachine
+from pytest_flaky_repro.machine.kernel_image import read_kernel
+from pytest_flaky_repro.machine.qemu import QemuMachine
+from pytest_flaky_repro.machine.spec import Accel
+from pytest_flaky_repro.machine.trial import Machine, TrialOrder
+from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.stats import (
     NEVER,
     Calibration,
@@ -450,6 +472,109 @@ def ebh_trials(first: Ints, rate: float, error: float) -> Ints:
     return out
 
 
+# --- whole campaigns, as shipped ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way to be wrong: campaigns of ``design`` at ``rate`` that say ``wrong``."""
+
+    name: str
+    design: Design
+    rate: float
+    wrong: Conclusion
+    nominal: float
+
+
+CLEAN = Design(0.5, 0.0, 0.9, 0.9)
+NOISY = Design(0.5, 0.1, 0.9, 0.9)
+CELLS = (
+    Cell("noise 0, false safe at 50%", CLEAN, 0.5, Conclusion.SAFE, 0.1),
+    Cell("noise 10%, false safe at 50%", NOISY, 0.5, Conclusion.SAFE, 0.1),
+    Cell("noise 10%, false crash at 10%", NOISY, 0.1, Conclusion.CRASHES, 0.1),
+)
+COIN = """
+    #include <stdlib.h>
+    int main(void) {
+        if (strtoul(getenv("REPRO_SEED"), 0, 16) % 1000 < PER_MILLE) *(volatile int *)0 = 1;
+        return 0;
+    }
+"""
+MachineAndOrder = tuple[Machine, Callable[[str], TrialOrder]]
+
+
+def whole_campaign(
+    cell: Cell, machine: Machine, order: Callable[[str], TrialOrder], folder: Path, seed: str
+) -> tuple[Conclusion, int]:
+    """One campaign through the shipped loop, evidence and all: its conclusion and its trials."""
+    plan = plan_for(cell.design)
+    writer = EvidenceWriter(folder, PlanRecord("e", {"lines": plan.digest()}, "cell", "k"))
+    subject = Subject("cell", "k", "0" * 64, "/k", "r", "e", 10.0)
+    try:
+        verdict = Campaign(
+            machine,
+            plan,
+            order,
+            subject=subject,
+            rules=Rules(),
+            budget=Budget(jobs=2),
+            writer=writer,
+            history=History(),
+            seed=seed,
+        ).run()
+    finally:
+        writer.close()
+    return verdict.conclusion, len(verdict.trials)
+
+
+def tell_cells(args: argparse.Namespace, machine_for: Callable[[Cell], MachineAndOrder]) -> None:
+    print("\n| cell | campaigns | trials | wrong | measured | 95% | nominal | z | said nothing |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for cell in CELLS:
+        machine, order = machine_for(cell)
+        wrong = silent = trials = 0
+        for number in range(args.campaigns):
+            with tempfile.TemporaryDirectory() as folder:  # TMPDIR=/dev/shm spares the disk
+                seed = f"{args.seed} {cell.name} {number}"
+                said, ran = whole_campaign(cell, machine, order, Path(folder), seed)
+            wrong += said is cell.wrong
+            silent += said in (Conclusion.INCONCLUSIVE, Conclusion.INFRASTRUCTURE)
+            trials += ran
+        row = row_text("", wrong, args.campaigns, cell.nominal).removeprefix("|  |").rstrip(" |")
+        counts = f"{args.campaigns} | {trials} | {wrong}"
+        print(f"| {cell.name} | {counts} |{row} | {silent} |", flush=True)
+
+
+def section_loop(args: argparse.Namespace) -> None:
+    """Whole campaigns on the fake machine, 2% void and 3% lost, crashes first to end."""
+
+    def machine_for(cell: Cell) -> MachineAndOrder:
+        behaviour = Behaviour(crash=cell.rate, void=0.02, lost=0.03, seconds=0.002)
+        return FakeMachine(behaviour, at_once=2), lambda seed: TrialOrder(
+            Command(("r",), 1.0, (), hashlib.sha512(seed.encode()).digest())
+        )
+
+    tell_cells(args, machine_for)
+
+
+def section_qemu(args: argparse.Namespace) -> None:
+    """Whole campaigns on real guests of the bare kernel."""
+    kernel = max((cache_folder() / "kernels").glob("bare-*/bzImage"))
+    with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+
+        def machine_for(cell: Cell) -> MachineAndOrder:
+            program = Path(folder) / "coin.c"
+            program.write_text(COIN.replace("PER_MILLE", str(round(1000 * cell.rate))))
+            payload = reproducer.prepare(program, cache=cache_folder())
+            how = Conditions(1, 128, "pc", "", 10.0, ())
+            image = read_kernel(kernel)
+            made = assemble(image, payload, how, [], cache_folder(), {"PATH": ""})
+            spec = stack.enter_context(made.guest_spec(Accel.TCG))
+            return QemuMachine(find_emulator(), spec), lambda seed: made.order(seed, None)
+
+        tell_cells(args, machine_for)
+
+
 SECTIONS = {
     "optimum": section_optimum,
     "methods": section_methods,
@@ -458,20 +583,25 @@ SECTIONS = {
     "hosts": section_hosts,
     "family": section_family,
 }
+WHOLE = {"loop": section_loop, "qemu": section_qemu}
 
 
 def main() -> None:
     """Run the sections asked for and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], default=list(SECTIONS))
+    parser.add_argument(
+        "sections", nargs="*", choices=[[], *SECTIONS, *WHOLE], default=list(SECTIONS)
+    )
+    parser.add_argument("--seed", default="8", help="of the whole campaigns; a piece has its own")
     parser.add_argument("--quick", action="store_true", help="fewer campaigns and grid points")
     parser.add_argument("--campaigns", type=int, help="simulated campaigns a cell")
     args = parser.parse_args()
     args.campaigns = args.campaigns or (4_000 if args.quick else 100_000)
     for name in args.sections:
         began = time.process_time()
-        print(f"\n## {name}: {(SECTIONS[name].__doc__ or '').splitlines()[0]}")
-        SECTIONS[name](args)
+        section = (SECTIONS | WHOLE)[name]
+        print(f"\n## {name}: {(section.__doc__ or '').splitlines()[0]}")
+        section(args)
         print(f"\n({time.process_time() - began:.0f} s of CPU)")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro import crash
+from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
 from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import Trial, read_records, replayed
@@ -123,10 +124,8 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
     )
     design = member_design(asked, members, family)
     plan = plan_for(design)
-    votes = {
-        job.name: [rules.vote(trial) for trial in job.trials if trial.arm == "test"]
-        for job in group
-    }
+    sharing = sharing_of(first.parameters)
+    votes = {job.name: _votes(job, rules, sharing) for job in group}
     tally, decision = judge_in_order(plan, pool(votes))
     hosts = _by_host(group, rules)
     void = sum(v.count(Vote.VOID) for v in votes.values())
@@ -174,6 +173,22 @@ def _by_host(group: Sequence[Job], rules: Rules) -> dict[str, Tally]:
                 before = hosts.get(trial.host, Tally(0, 0, 0))
                 hosts[trial.host] = before.add(rules.vote(trial))
     return hosts
+
+
+def _votes(job: Job, rules: Rules, sharing: Sharing) -> list[Vote]:
+    """In launch order, one of each boot."""
+    trials = [trial for trial in job.trials if trial.arm == "test"]
+    return [
+        judge_boot(boot, [rules.vote(trial) for trial in boot], sharing)[1]
+        for boot in boots_of(trials, sharing)
+    ]
+
+
+def sharing_of(parameters: Mapping[str, Any]) -> Sharing:
+    """How a plan's trials shared boots; cold boots say nothing of it."""
+    if "counting" not in parameters:
+        return Sharing()
+    return Sharing(parameters["batch"], Counting(parameters["counting"]))
 
 
 def rules_of(parameters: Mapping[str, Any]) -> Rules:

@@ -531,7 +531,7 @@ class TrialLoop:
         return ended
 
     def _with_console(self, trial: Trial, console: bytes) -> Trial:
-        """Keeps the console; a trial whose console does not fit on the disk is still written down."""
+        """Keeps the console; a trial whose console does not fit on the disk is still recorded."""
         try:
             return replace(trial, console=self._writer.keep_console(trial.ticket, console))
         except InfrastructureError as error:

@@ -22,7 +22,6 @@ from pytest_flaky_repro.stats.clusters import (
 from pytest_flaky_repro.stats.control import ControlCheck
 from pytest_flaky_repro.stats.duration import Advice
 
-
 VoteOf = Callable[[Trial], Vote]
 
 

@@ -60,6 +60,7 @@ def qemu_argv(
     argv = [
         str(emulator.path),
         "-nodefaults",  # nothing the guest could probe, be slowed by, or reach out through
+        "-nic", "none",  # which -nodefaults says too; here for whoever reads the command line
         "-no-user-config",  # the host's /etc must not change an experiment
         "-display", "none",
         "-no-reboot",  # a reboot is the guest's exit (power-off needs ACPI; reboot never does)

@@ -70,7 +70,7 @@ class BatchMachine:
             booted.guest.kill()
 
     def _booted(self, seat: Seat, slot: Slot, stop: StopSignal) -> _Booted:
-        """This thread's guest of that boot, new if there is none."""
+        """The calling thread's guest of that boot, new if there is none."""
         kept: _Booted | None = getattr(self._here, "booted", None)
         if kept is not None and kept.facts.boot == seat.boot:
             return replace(kept, facts=replace(kept.facts, boot_s=0.0))

@@ -46,6 +46,7 @@ from pytest_flaky_repro.machine.streams import Role, Streams
 READY_REPEATS = 2
 JITTER_US = 20_000  # a restored run begins so much later at most: some ticks of any guest's timer
 OTHER_BOOTS = "Use --repro-boot batch or cold, or another QEMU (--repro-qemu)."
+PARTS_MAX = 10_000  # of output: the agent sends 8 KiB as it comes, be it byte by byte, and a tail
 DIGITS_MAX = 20  # of a number of 64 bits, all that the agent has
 SILENCED = (
     "what the kernel prints no longer reached the console when the run ended, so a crash report "
@@ -71,9 +72,11 @@ class Guest:
         restore: Frozen | None = None,
         cleans_up: bool = False,
     ) -> None:
-        """``keep_open``: descriptors that QEMU inherits. ``ram``: the file for a guest's memory that
-        is to be frozen. ``restore``: goes on from there, with memory of its own. ``cleans_up``: what
-        a run leaves in user space is gone before the next one.
+        """Starts QEMU.
+
+        ``keep_open``: descriptors that it inherits. ``ram``: the file for the memory of a guest
+        that is to be frozen. ``restore``: goes on from there, with memory of its own.
+        ``cleans_up``: what a run leaves in user space is gone before the next one.
         """
         self._frozen, self._cleans_up = restore, cleans_up
         self._alarm = Alarm() if restore is not None or cleans_up else None
@@ -165,6 +168,8 @@ class Guest:
             if frame.kind is Kind.END:
                 break
             output[_number(frame, "at")] = protocol.unpack(frame.fields.get("data", ""))
+            if len(output) > PARTS_MAX:
+                raise GuestGone(Gone.UNTRUSTED, "more output frames than the agent has to send")
         end = _read_end(frame, output)
         self._say(Kind.ACK, nonce, {})
         self._runs += 1

@@ -148,7 +148,8 @@ def run_in(
             guest.leave()
     except GuestGone as error:
         gone, spent = error, error.detail
-        exposure = time.monotonic() - start[0] if start else 0.0
+        if end is None:  # else it ran for as long as it said
+            exposure = time.monotonic() - start[0] if start else 0.0
         guest.kill()
     facts = replace(
         facts,

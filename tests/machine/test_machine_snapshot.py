@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,7 +88,7 @@ def descriptors() -> set[str]:
     found = set()
     for path in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(path)
+            target = str(path.readlink())
         except FileNotFoundError:
             continue
         if "guest-memory" in target or "guest-state" in target:
@@ -198,7 +197,7 @@ def test_a_qemu_that_cannot_freeze_says_so(
     monkeypatch.setitem(qmp._NO_RAM, "capability", "unheard-of")
     with (
         copies(lab, "int main(void) { return 0; }", bare_kernel) as made,
-        pytest.raises(InfrastructureError, match="cannot be frozen: .*--repro-boot batch or cold"),
+        pytest.raises(InfrastructureError, match=r"cannot be frozen: .*--repro-boot batch or cold"),
     ):
         made.trial(1)
     assert descriptors() == set()

@@ -58,6 +58,11 @@ OWNERS: dict[str, set[str]] = {
     "asyncio": {"machine"},  # on a cluster's workers only
     "distributed": {"machine"},
     "sqlite3": set(),
+    "matplotlib": {"report"},
+    "jinja2": {"report"},
+    "markupsafe": {"report"},
+    "prometheus_client": {"report"},
+    "pytest_html": {"report"},
 }
 
 

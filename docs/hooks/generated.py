@@ -2,13 +2,16 @@
 """Fills in what the program itself knows best: its options, and its commands' own help.
 
 A page says ``<!-- options: NAME, NAME -->`` for a table of these options (``*``: all that no page
-has shown before it), and ``<!-- commands -->`` for what each ``flaky-repro COMMAND --help`` says.
+has shown before it), and ``<!-- commands -->`` for what each ``flaky-repro COMMAND --help`` says,
+and ``<!-- benchmarks -->`` for what is in benchmarks/.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,21 +21,38 @@ from pytest_flaky_repro.settings import OPTIONS, Option
 
 _OPTIONS = re.compile(r"<!-- options: (?P<names>[a-z_, *]+) -->")
 _COMMANDS = "<!-- commands -->"
+_BENCHMARKS = "<!-- benchmarks -->"
+_ROOT = Path(__file__).parents[2]
 WIDTH = 92
 
 
-# Pages that a part of the project brings along: in the menu once they are there.
-_OPTIONAL = {"The story's own bug": "story*.md", "Finding the culprit": "culprit*.md"}
+# Pages that parts of the project bring along: in the menu once they are there.
+_BROUGHT = {"A real bug, worked through": ("story*.md", "vdso*.md"), "Culprits": ("culprit*.md",)}
 
 
 def on_config(config: Any) -> Any:
-    """Puts the optional pages into the menu, each at its place."""
-    docs = Path(config["docs_dir"])
-    for title, pattern in reversed(_OPTIONAL.items()):
-        found: list[Any] = sorted(path.name for path in docs.glob(pattern))
-        if found:  # behind the tutorial
-            config["nav"].insert(2, {title: found[0] if len(found) == 1 else found})
+    """Puts into the menu what mkdocs.yml does not name: no page is left out of it."""
+    docs, nav = Path(config["docs_dir"]), config["nav"]
+    named = set(_pages(nav))
+    place = 2
+    for title, patterns in _BROUGHT.items():
+        found = [p.name for pattern in patterns for p in sorted(docs.glob(pattern))]
+        if found:
+            nav.insert(place, {title: found})
+            place += 1
+            named |= set(found)
+    rest = sorted({path.name for path in docs.glob("*.md")} - named)
+    if rest:
+        nav.append({"More": rest})
     return config
+
+
+def _pages(nav: Any) -> Iterator[str]:
+    """The files that a menu names."""
+    if isinstance(nav, str):
+        yield nav
+    for item in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _pages(item)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -41,7 +61,18 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         name.strip() for match in _OPTIONS.finditer(markdown) for name in match["names"].split(",")
     }
     markdown = _OPTIONS.sub(lambda match: options_table(match["names"], shown), markdown)
+    markdown = markdown.replace(_BENCHMARKS, benchmarks_table())
     return markdown.replace(_COMMANDS, "\n".join(map(_section, COMMANDS)))
+
+
+def benchmarks_table() -> str:
+    """Each program in benchmarks/, by the first line of what it says of itself."""
+    rows = []
+    for path in sorted(_ROOT.glob("benchmarks/*.py")):
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        first = said.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+        rows.append(f"| `python benchmarks/{path.name}` | {first} |")
+    return "\n".join(["| command | what it measures |", "|---|---|", *rows])
 
 
 def options_table(names: str, shown: set[str]) -> str:

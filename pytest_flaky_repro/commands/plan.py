@@ -177,7 +177,7 @@ def _fixed_lines(report: dict[str, Any]) -> list[str]:
         return []
     seconds = math.ceil(report["fixed_trials"] / report["jobs"]) * report["seconds_per_trial"]
     crashes = report["fixed_most_crashes"]
-    most = f", safe with up to {crashes} crashes" if crashes else ""
+    most = f", safe with up to {crashes} crash{'es' * (crashes > 1)}" if crashes else ""
     return [
         f"a test of fixed length: {report['fixed_trials']} trials always{most}: {_time(seconds)}"
     ]

@@ -78,10 +78,11 @@ def _correlation(shared: SharedBoots) -> list[str]:
     seen = shared.correlation
     if not seen.dead_boots:
         return ["No boot has crashed, so nothing is known of how crashes cluster by boot."]
-    return [
+    said = (
         f"Correlation of crashes within a boot: about {seen.estimate:.2g}, from "
         f"{downwards(seen.lower)} to {upwards(seen.upper)} at {confidence(seen.confidence)} each "
         f"({seen.dead_boots} dead of {seen.boots} boots; beta-binomial model). Even at the upper "
         f"bound, {cheapest_size(seen.upper, shared.boot_s, shared.trial_s)} trials a boot are "
         "worth it (--repro-batch)."
-    ]
+    )
+    return [said]

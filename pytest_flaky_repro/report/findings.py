@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
 from pytest_flaky_repro.campaign.combination import judge_in_order, rules_of
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX
@@ -78,6 +79,11 @@ class Finding:
         ]
 
     @property
+    def unit(self) -> str:
+        """What the lines read: trials, or the boots that trials shared."""
+        return "boots" if "batch" in self.runs[-1].parameters else "trials"
+
+    @property
     def plan_hash(self) -> str:
         return str(self.runs[-1].plan["hash"])
 
@@ -116,15 +122,27 @@ def _conclusion_told(said: Told, verdict: Verdict) -> Conclusion:
 def _judged(
     group: Sequence[Run], votes: Sequence[Sequence[Vote]], *, only_test: bool
 ) -> tuple[Vote, ...]:
-    logs = {
-        str(run.file): [
-            vote
+    sharing = _sharing(group[-1].parameters)
+    logs = {}
+    for run, each in zip(group, votes, strict=True):
+        pairs = {
+            trial.ticket: (trial, vote)
             for trial, vote in zip(run.trials, each, strict=True)
             if trial.arm == "test" or not only_test
+        }
+        boots = boots_of([trial for trial, _ in pairs.values()], sharing)
+        logs[str(run.file)] = [
+            judge_boot(boot, [pairs[trial.ticket][1] for trial in boot], sharing)[1]
+            for boot in boots
         ]
-        for run, each in zip(group, votes, strict=True)
-    }
     return tuple(pool(logs))
+
+
+def _sharing(parameters: Mapping[str, Any]) -> Sharing:
+    """How trials shared boots: then boots, not trials, are what the lines read."""
+    if "batch" not in parameters:
+        return Sharing()
+    return Sharing(size=parameters["batch"], counting=Counting(parameters["counting"]))
 
 
 def _design(parameters: Mapping[str, Any]) -> Design:
@@ -167,8 +185,8 @@ def _verdict(
         design=design,
         min_rate_source="",
         tally=tally,
-        void=judged.count(Vote.VOID),
-        lost=judged.count(Vote.LOST),
+        void=sum(vote is Vote.VOID for _, vote in own),
+        lost=sum(vote is Vote.LOST for _, vote in own),
         rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
         rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
         still_needed=bounds.clean_trials_needed(plan, tally) if plan is not None else None,
@@ -254,6 +272,8 @@ def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
     parameters = group[-1].parameters
     if "lines" in parameters:
         lines = tuple(sentences.explanation(verdict))
+        if "batch" in parameters:
+            lines += (f"Counted in boots, of up to {parameters['batch']} trials each.",)
         if len(group) > 1:
             lines += (f"Judged from {len(group)} runs of the same plan, laid end to end.",)
         return Told(verdict.conclusion.value, sentences.word(verdict), verdict.why, lines)

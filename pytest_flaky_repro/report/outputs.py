@@ -63,8 +63,9 @@ class Outputs:
     def _write(self, session: pytest.Session, name: str, write: Callable[[], Path | None]) -> None:
         try:
             where = write()
-        except (OSError, ReproError) as error:
-            self._said.append((f"the {name} could not be written: {error}", False))
+        except Exception as error:  # noqa: BLE001 - said, and the run fails: but its verdicts are shown
+            what = str(error) if isinstance(error, (OSError, ReproError)) else repr(error)
+            self._said.append((f"the {name} could not be written: {what}", False))
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
         else:

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     import jinja2
 
 NEEDED = {"jinja2": "jinja2", "matplotlib": "matplotlib"}
-SIZE_MOST = 4_500_000  # bytes: of the 5 MB promised, the rest is for the table
-ROWS_MOST = 2_000
+SIZE_MOST = 4_000_000  # bytes of sections
+PAGE_MOST = 4_900_000  # bytes of all
+ROWS_MOST = 1_000
 TEXT_MOST = 2_000  # characters of any one text
 
 
@@ -99,23 +100,29 @@ def render(
             shown[index] = text
             spent += len(text.encode())
     rates = overview(findings)
-    return environment.get_template("report.html.j2").render(
-        findings=list(enumerate(findings[:ROWS_MOST])),
-        left_out=max(0, len(findings) - ROWS_MOST),
-        sections=[shown[index] for index in sorted(shown)],
-        shown=shown,
-        overview=_drawn(rates, "rates") if rates is not None else None,
-        unread=unread[:ROWS_MOST],
-        searches=[
+    facts = {
+        "findings": list(enumerate(findings[:ROWS_MOST])),
+        "left_out": max(0, len(findings) - ROWS_MOST),
+        "all": len(findings),
+        "overview": _drawn(rates, "rates") if rates is not None else None,
+        "unread": unread[:ROWS_MOST],
+        "searches": [
             (search, [_drawn(plot, f"search{i}-{j}") for j, plot in enumerate(search.plots)])
             for i, search in enumerate(searches)
         ],
-        notes=notes,
-        command=command,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-        python=sys.version.split()[0],
-        palette=svg.PALETTE,
-    )
+        "notes": notes,
+        "command": command,
+        "made": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "python": sys.version.split()[0],
+        "palette": svg.PALETTE,
+    }
+    template = environment.get_template("report.html.j2")
+    while True:
+        kept = [shown[index] for index in sorted(shown)]
+        text = str(template.render(sections=kept, shown=shown, **facts))
+        if not shown or len(text.encode()) <= PAGE_MOST:
+            return text
+        shown.popitem()  # who came last mattered least; the table above them took its room
 
 
 def _rank(finding: Finding) -> int:

@@ -97,7 +97,7 @@ def draw(paint: Callable[[Axes], None], height: float = HEIGHT) -> str:
 # ---- the sequential test
 
 
-def path(plan: Plan, votes: Sequence[Vote], said: str) -> Plot:
+def path(plan: Plan, votes: Sequence[Vote], said: str, unit: str = "trials") -> Plot:
     """The campaign's way over trials and crashes, between the lines that decide."""
     from matplotlib.ticker import MaxNLocator
 
@@ -118,7 +118,7 @@ def path(plan: Plan, votes: Sequence[Vote], said: str) -> Plot:
         marks = [(n, x) for (n, x), (_, before) in pairs if x > before]
         axes.plot(*_columns(marks), "X", color=C["crash"], markersize=6, label="a crash")
         axes.plot([trials], [crashes], "o", color=C["ink"], markersize=7, label="the end")
-        axes.set(xlim=(0, right), ylim=(-0.15 * rows / 3, rows), xlabel="trials", ylabel="crashes")
+        axes.set(xlim=(0, right), ylim=(-0.15 * rows / 3, rows), xlabel=unit, ylabel="crashes")
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -129,7 +129,7 @@ def path(plan: Plan, votes: Sequence[Vote], said: str) -> Plot:
     return Plot(
         draw(paint),
         "The sequential test",
-        f"Crashes against trials: {crashes} crashes in {trials} trials; {said}. In the hatched "
+        f"Crashes against {unit}: {crashes} crashes in {trials} {unit}; {said}. In the hatched "
         "region on the right the verdict is safe, in the one at the top left it is crashes.",
         Table(("crashes", "safe from trial", "crashes up to trial"), tuple(table)),
     )
@@ -215,7 +215,7 @@ def rates(rows: Sequence[RateRow], min_rates: Sequence[float], note: str) -> Plo
             axes.plot([left], [y], "<" if wide and low < floor else "|", color=colour,
                       markersize=6 if low < floor and wide else 10, markeredgewidth=2)  # fmt: skip
             if row.seen is not None and (row.seen > 0 or not wide):
-                axes.plot([row.seen], [y], row.marker, color=colour, markersize=7)
+                axes.plot([row.seen], [y], row.marker, color=colour, markersize=7, clip_on=False)
         for rate in min_rates:
             axes.axvline(rate, color=C["muted"], linestyle="--", linewidth=1)
         if wide:

@@ -90,7 +90,7 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
     lower, upper = sentences.downwards(verdict.rate_lower), sentences.upwards(verdict.rate_upper)
     sure = sentences.confidence(design.confidence_safe)
     lines = [
-        ("trials that ended", f"{verdict.intact:,}"),
+        (f"{finding.unit} that ended", f"{verdict.intact:,}"),
         ("of them crashed", f"{verdict.crashes:,}"),
         ("lost after START", f"{verdict.lost:,}"),
         ("never started", f"{verdict.void:,}"),
@@ -122,7 +122,7 @@ def plots_of(finding: Finding) -> tuple[list[plots.Plot], list[str]]:
     """What can be drawn of a campaign, and what cannot, in words."""
     drawn, missing = [], []
     if finding.plan is not None:
-        drawn.append(plots.path(finding.plan, finding.judged, finding.told.word))
+        drawn.append(plots.path(finding.plan, finding.judged, finding.told.word, finding.unit))
     started = [(trial, vote) for _, trial, vote in finding.trials if trial.started]
     crashed = [t.exposure_s for t, vote in started if vote is Vote.CRASH and t.arm != "control"]
     others = [t.exposure_s for t, vote in started if vote is not Vote.CRASH and t.arm != "control"]

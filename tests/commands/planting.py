@@ -21,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -341,6 +342,11 @@ def named(case: Case, report: list[dict[str, str]]) -> bool:
     )
 
 
+def _in_a_cell(text: str) -> str:
+    """A text for a Markdown table, on one line and not too long."""
+    return textwrap.shorten(text.replace("|", " "), 150, placeholder=" ...").replace("<", "&lt;")
+
+
 def main() -> int:
     """Plants all cases and prints what was said, as a Markdown table."""
     from pytest_flaky_repro.cli import main as flaky_repro
@@ -360,7 +366,7 @@ def main() -> int:
             text = texts[0].replace(f"{folder}/", "") if texts else "**not named**"
             os.chdir("/")
         found += named(case, report)
-        print(f"| {case.name} | {text.replace('|', ' ')[:150]} |", flush=True)
+        print(f"| {case.name} | {_in_a_cell(text)} |", flush=True)
     print(f"\n{found} of {len(CASES)} named")
     return 0 if found >= len(CASES) - 1 else 1
 

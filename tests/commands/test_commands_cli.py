@@ -20,13 +20,16 @@ from pytest_flaky_repro.commands import own_words
 Start = Callable[..., "subprocess.Popen[bytes]"]
 ROOT = Path(__file__).parents[2]
 
+# Every word of "cc" is a compiler's, and it takes the place of the process that it is run in.
+OF_OUR_OWN = [name for name in COMMANDS if name != "cc"]
+
 # print() meets a closed or full output at once, or only when Python flushes its buffer
 BUFFERING = pytest.mark.parametrize(
     "environment", [{"PYTHONUNBUFFERED": "1"}, {"PYTHONUNBUFFERED": ""}], ids=["direct", "buffered"]
 )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", OF_OUR_OWN)
 def test_each_command_has_help_of_its_own(command: Callable[..., Any], name: str) -> None:
     ran = command(name, "--help")
     assert ran.status == 0
@@ -56,7 +59,7 @@ def test_no_command_is_bad_input(command: Callable[..., Any]) -> None:
     assert "required: COMMAND" in ran.err
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", OF_OUR_OWN)
 def test_an_unknown_option_is_bad_input(command: Callable[..., Any], name: str) -> None:
     ran = command(name, "--no-such-option")
     assert ran.status == 2

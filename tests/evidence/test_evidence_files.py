@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -237,6 +238,9 @@ def test_a_guests_bytes_reach_no_file_name(tmp_path: Path) -> None:
     assert name.isascii()
     assert name.isprintable()
     assert folder_name("a/b") != folder_name("a-b")
+    deep = "/".join(["subsystem"] * 20) + "/test_driver.py::test_release[v6.1]"
+    cut = r"(subsystem-)+test_driver\.py-test_release-v6\.1-[0-9a-f]{10}$"
+    assert re.match(cut, folder_name(deep))
     writer = EvidenceWriter(tmp_path, PLAN)
     kept = writer.keep_console(3, b"\x00\xff\x1b[2J")
     writer.close()

@@ -88,7 +88,7 @@ def test_another_parser_sees_the_same_verdicts(written: tuple[str, Path]) -> Non
     assert len(cases) == 2
     for case in cases:
         assert isinstance(case, xunit2.TestCase)
-        told = {p.name: p.value for p in case.properties()}
+        told = {p.name: p.value for p in case.properties()}  # type: ignore[no-untyped-call]
         assert told["repro.verdict"] == verdict
         assert [type(result) for result in case.result] == elements[verdict]
     counted = Counter(verdict for _ in cases)

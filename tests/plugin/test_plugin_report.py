@@ -88,6 +88,32 @@ def test_the_short_summary_has_one_line_a_failure(crashing: Project) -> None:
     assert lines[start + 1].startswith("CRASHES (1/1) test_it.py::test_it")
 
 
+def test_quiet_says_a_line_a_verdict(project: Project) -> None:
+    text = project.run("-q").stdout.str()
+    assert "SAFE (0/4, rate <= 44% at 90%)  test_it.py::test_it[bzImage]" in text
+    assert "would have been said" not in text
+    assert "flaky-repro: plan" not in text
+
+
+def test_very_quiet_says_none(project: Project) -> None:
+    assert "SAFE" not in project.run("-qq").stdout.str()
+
+
+def test_a_verdict_prints_as_one_line(project: Project) -> None:
+    project.test(
+        """
+        def test_it(repro, kernel):
+            verdict = repro.measure("ok.c")
+            print(verdict)
+            assert len(repr(verdict)) < 2500
+        """
+    )
+    result = project.run("-s")
+    result.stdout.fnmatch_lines(
+        ["*SAFE (0/4, rate <= 44% at 90%) test_it.py::test_it[[]bzImage[]]: the safe line was *"]
+    )
+
+
 def test_the_header_says_what_is_tested_and_for_how_long(project: Project) -> None:
     result = project.run()
     result.stdout.fnmatch_lines(

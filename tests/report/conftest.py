@@ -43,6 +43,7 @@ class Evidence:
         title: str = "kernel panic: sysrq triggered crash",
         console: bytes | None = None,
         host: Callable[[int], str] = lambda _: "here",
+        boot: Callable[[int], str] = lambda ticket: f"boot {ticket}",
         detail: str = "",
     ) -> Path:
         """One campaign; returns its file."""
@@ -64,7 +65,7 @@ class Evidence:
                     seed="5eed",
                     host=host(ticket),
                     accel="tcg",
-                    boot=f"boot {ticket}",
+                    boot=boot(ticket),
                     started=None if letter == "v" else "2026-01-02T03:04:05.678+00:00",
                     boot_s=0.0 if letter == "v" else 1.5,
                     exposure_s=0.25 + ticket % 7,

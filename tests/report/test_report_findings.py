@@ -70,6 +70,16 @@ def test_survivals_without_the_control_s_word_are_not_safe(evidence: Evidence) -
     assert "No trials of the known-bad kernel were run" in " ".join(finding.told.explanation)
 
 
+def test_trials_that_shared_a_boot_count_once(evidence: Evidence) -> None:
+    """Eleven trials would be safe; they were six boots."""
+    evidence.parameters = {"boot": "batch", "batch": 2, "counting": "first"}
+    evidence.add("s" * SURVIVALS, boot=lambda ticket: f"boot {ticket // 2}")
+    (finding,) = evidence.findings()
+    assert finding.verdict.conclusion is Conclusion.INCONCLUSIVE
+    assert finding.verdict.intact == 6
+    assert dict(section_of(finding).numbers)["boots that ended"] == "6"
+
+
 def test_a_run_that_died_with_its_plan_is_no_run(evidence: Evidence) -> None:
     evidence.add("s" * SURVIVALS)
     (evidence.folder / "trials-torn.jsonl").write_text('{"schema": 1, "type": "pl')

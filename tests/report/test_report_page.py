@@ -155,6 +155,17 @@ def test_a_page_that_would_be_too_large_says_what_it_leaves_out(
     assert "on kernel <b>bad</b>" in text  # what crashed comes first
 
 
+def test_a_table_that_would_be_too_large_takes_the_room_of_sections(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "PAGE_MOST", 120_000)
+    for kernel in "abcdef":
+        evidence.add("s" * 11, kernel=kernel, item="<" * 3_000)
+    text = render(evidence)
+    assert len(text) < 120_000
+    assert "have no section of their own" in text
+
+
 def test_fifty_megabytes_of_console_become_an_excerpt(tmp_path: Path) -> None:
     path = tmp_path / "console"
     line = b"[   12.345678] <script>alert(1)</script> " + b"A" * 10_000 + b"\n"

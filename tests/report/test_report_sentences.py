@@ -35,6 +35,14 @@ def test_a_confidence_keeps_all_its_digits(value: float, text: str) -> None:
     assert sentences.confidence(value) == text
 
 
+@given(st.floats(0.5, 1 - 1e-9), st.integers(1, 100))
+def test_a_confidence_is_never_shown_above_itself(value: float, shares: int) -> None:
+    shared = 1 - (1 - value) / shares  # as a family of tests shares its error
+    shown = float(sentences.confidence(shared).rstrip("%"))
+    assert shown <= 100 * shared * (1 + 1e-12)
+    assert 100 - shown <= 1.02 * 100 * (1 - shared) + 1e-9
+
+
 @given(st.text())
 def test_printable_text_moves_no_cursor(text: str) -> None:
     shown = sentences.printable(text)

@@ -1,0 +1,72 @@
+"""Culprit searches in a report, from the evidence that a search leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_flaky_repro.culprit.candidates import Candidate, Universe
+from pytest_flaky_repro.culprit.ledger import Ledger, Question
+from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
+from pytest_flaky_repro.report import page
+from pytest_flaky_repro.report.searches import searches_below
+
+CANDIDATES = ["a.o", "b.o", "<script>.o", "d.o", "e.o", "f.o", "g.o", "h.o"]
+
+
+def search(folder: Path, culprit: int, *, record: str = "") -> None:
+    """Halving by hand: prefixes that hold the culprit crash half of the time."""
+    universe = Universe([Candidate(name) for name in CANDIDATES])
+    question = Question(universe.digest, "builder", "tester", None)
+    ledger = Ledger(folder, question, universe, resume=False, info={})
+    for length in (8, 4, 2, 3, 0):
+        mask = (1 << length) - 1
+        ledger.build(mask, f"image {length}", 1.0, "bzImage")
+        for trial in range(12):
+            crashes = length > culprit and trial % 2 == 0
+            outcome = TrialOutcome.CRASHED if crashes else TrialOutcome.SURVIVED
+            report = TrialReport(outcome, 1.0, seed=f"{trial}", title="", record=record)
+            ledger.trial(f"image {length}", report)
+    ledger.skip(0b1010, "ld: undefined <symbol>", 0.5)
+    ledger.close()
+
+
+def test_the_first_candidate_that_matters_is_the_most_suspect(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2)
+    (found,) = searches_below([tmp_path])
+    assert found.word.startswith("Most suspect: <script>.o (9")
+    assert [plot.title for plot in found.plots] == ["Tested prefixes", "Suspects"]
+
+
+def test_every_subset_has_a_row_and_a_build_failure_its_reason(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2)
+    (found,) = searches_below([tmp_path])
+    assert found.rows[0] == ("all bad", "6", "6", "")
+    assert found.rows[-1] == ("all good", "0", "12", "")
+    assert ("only b.o, d.o", "0", "0", "ld: undefined <symbol>") in found.rows
+
+
+def test_runs_of_one_search_are_put_together(tmp_path: Path) -> None:
+    search(tmp_path / "one", culprit=2)
+    search(tmp_path / "two", culprit=2)
+    (found,) = searches_below([tmp_path])
+    assert found.rows[0] == ("all bad", "12", "12", "")
+
+
+def test_its_trials_are_no_campaigns_of_their_own(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, record=f"{tmp_path}/trials-1.jsonl:7")
+    (found,) = searches_below([tmp_path])
+    assert found.campaigns == {tmp_path / "trials-1.jsonl"}
+
+
+def test_without_a_crash_nobody_is_suspect(tmp_path: Path) -> None:
+    search(tmp_path, culprit=99)
+    (found,) = searches_below([tmp_path])
+    assert "No candidate stands out" in found.word
+    assert [plot.title for plot in found.plots] == ["Tested prefixes"]
+
+
+def test_names_of_candidates_are_text_in_the_page(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2)
+    text = page.render([], command="", searches=searches_below([tmp_path]))
+    assert "&lt;script&gt;.o" in text
+    assert "<script" not in text

@@ -164,9 +164,7 @@ def correlation_of(clusters: Iterable[Cluster], confidence: float) -> Correlatio
         max(_log_likelihood(counts, rate, correlation) for rate in _RATES)
         for correlation in _CORRELATIONS
     ]
-    mixed = _log_mean(
-        [_log_likelihood(counts, rate, c) for rate in _RATES for c in _CORRELATIONS]
-    )
+    mixed = _log_mean([_log_likelihood(counts, rate, c) for rate in _RATES for c in _CORRELATIONS])
     limit = mixed + math.log(complement(confidence))
     inside = [c for c, value in zip(_CORRELATIONS, best, strict=True) if value >= limit]
     top = max(range(len(best)), key=best.__getitem__)

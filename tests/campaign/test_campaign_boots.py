@@ -171,9 +171,7 @@ class Lottery:
         facts = TrialFacts(Phase.RUN, boot, console=b"x", trial_console=b"x")
         if drawn and self._rng.random() < self._crash:
             panic = b"Kernel panic - not syncing: planted\n"
-            return TrialFacts(
-                Phase.RUN, boot, gone=Gone.EXITED, console=panic, trial_console=panic
-            )
+            return TrialFacts(Phase.RUN, boot, gone=Gone.EXITED, console=panic, trial_console=panic)
         end = End(Ended.EXIT, code=0, seconds=0.0, stuck=False, output=b"")
         return TrialFacts(
             Phase.END, boot, end=end, console=facts.console, trial_console=facts.trial_console

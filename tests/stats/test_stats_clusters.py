@@ -123,7 +123,9 @@ def test_the_cheapest_size() -> None:
     assert not is_worth_it(0.05, 1.0, 16, boot_s=2.0, trial_s=0.1)
 
 
-def boots(rng: random.Random, rate: float, correlation: float, size: int, dead: int) -> list[Cluster]:
+def boots(
+    rng: random.Random, rate: float, correlation: float, size: int, dead: int
+) -> list[Cluster]:
     """Boots of vulnerable and other kernels, left at their first crash, until so many are dead."""
     top = rate + correlation * (1 - rate)
     found: list[Cluster] = []
@@ -148,7 +150,9 @@ def test_whole_boots_dying_at_once_are_seen() -> None:
 
 def test_many_crashes_spread_evenly_bound_it() -> None:
     """Crashes beyond a boot's first tell most: so do restored guests' that went on."""
-    seen = correlation_of([Cluster(1, 16), Cluster(0, 16), Cluster(2, 16), Cluster(1, 16)] * 25, 0.95)
+    seen = correlation_of(
+        [Cluster(1, 16), Cluster(0, 16), Cluster(2, 16), Cluster(1, 16)] * 25, 0.95
+    )
     assert seen.estimate < 0.02
     assert seen.upper < 0.1
 

@@ -47,7 +47,7 @@ def check(
     with ExitStack() as stack:
         experiment = bench.experiment(request, settings)
         machine = stack.enter_context(bench.machine(experiment, settings, around))
-        parameters = question_parameters(plan) | _calibration_parameters(known_bad)
+        parameters = question_parameters(plan) | _calibration_parameters(known_bad, settings)
         parameters |= mode.parameters()
         writer, history = bench.evidence(request, settings, experiment, parameters)
         stack.callback(writer.close)
@@ -229,23 +229,17 @@ def _booted_like(known_bad: KnownBad | None, settings: Settings) -> Settings:
     return settings.altered(boot=known_bad.boot, batch=known_bad.batch)
 
 
-def _with_boots(
-    verdict: Verdict, mode: BootMode, settings: Settings, request: Request
-) -> Verdict:
+def _with_boots(verdict: Verdict, mode: BootMode, settings: Settings, request: Request) -> Verdict:
     """Adds what its boots show, where trials shared them."""
     if mode.size == 1:
         return replace(verdict, note=mode.note)
     vote_of, asked = request.rules.vote, design_of(settings)
     shared = shared_boots(verdict, mode.how, mode.basis, asked, mode.sharing, vote_of)
     lower = verdict.rate_lower / mode.size  # a boot crashes at most so often as its trials do
-    return replace(
-        verdict, rate_lower=lower, shared=replace(shared, assumed=mode.correlation)
-    )
+    return replace(verdict, rate_lower=lower, shared=replace(shared, assumed=mode.correlation))
 
 
-def _question(
-    settings: Settings, known_bad: KnownBad | None, mode: BootMode
-) -> tuple[Design, str]:
+def _question(settings: Settings, known_bad: KnownBad | None, mode: BootMode) -> tuple[Design, str]:
     """The design, and where its minimum rate comes from."""
     asked = design_of(settings)
     if known_bad is None:
@@ -279,10 +273,14 @@ def _control(
     return Control(arm, known_bad.calibration, settings["control_every"])
 
 
-def _calibration_parameters(known_bad: KnownBad | None) -> dict[str, object]:
+def _calibration_parameters(known_bad: KnownBad | None, settings: Settings) -> dict[str, object]:
     if known_bad is None:
         return {}
-    return {"calibrated_on": known_bad.kernel_sha256, "calibration": vars(known_bad.calibration)}
+    return {
+        "calibrated_on": known_bad.kernel_sha256,
+        "calibration": vars(known_bad.calibration),
+        "control_every": settings["control_every"],
+    }
 
 
 def _combined(

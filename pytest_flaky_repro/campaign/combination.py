@@ -20,6 +20,8 @@ from pytest_flaky_repro.evidence import Trial, read_records, replayed
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds, plan_for
 from pytest_flaky_repro.stats.agreement import Agreement, hosts_agree, pool
+from pytest_flaky_repro.stats.calibration import Calibration
+from pytest_flaky_repro.stats.control import ControlCheck, ControlState, check_control
 from pytest_flaky_repro.stats.family import FamilyRule, e_bh, member_design
 
 
@@ -52,6 +54,7 @@ class Combined:
     rate_lower: float
     rate_upper: float
     still_needed: int | None
+    control: ControlCheck | None = None  # where the plan asks for one
 
 
 def read_jobs(folders: Sequence[Path]) -> list[Job]:
@@ -130,12 +133,14 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
     hosts = _by_host(group, rules)
     void = sum(v.count(Vote.VOID) for v in votes.values())
     nothing_ran = tally.trials_high == 0 and void > 0
+    conclusion = Conclusion.INFRASTRUCTURE if nothing_ran else _CONCLUSIONS[decision]
+    control = _control(group, rules)
     return Combined(
         item=first.item,
         items=tuple(dict.fromkeys(job.item for job in group)),
         kernel=first.kernel,
         plan_hash=first.plan_hash,
-        conclusion=Conclusion.INFRASTRUCTURE if nothing_ran else _CONCLUSIONS[decision],
+        conclusion=_unless_refused(conclusion, control),
         design=design,
         tally=tally,
         void=void,
@@ -144,7 +149,26 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
         rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
         rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
         still_needed=bounds.clean_trials_needed(plan, tally),
+        control=control,
     )
+
+
+def _control(group: Sequence[Job], rules: Rules) -> ControlCheck | None:
+    """What all jobs' control trials say together; None for a plan without controls."""
+    parameters = group[0].parameters
+    if "calibrated_on" not in parameters or parameters.get("control_every") == 0:
+        return None
+    controls = [trial for job in group for trial in job.trials if trial.arm == "control"]
+    calibration = Calibration(**parameters["calibration"])
+    return check_control(calibration, Tally.of([rules.vote(trial) for trial in controls]))
+
+
+def _unless_refused(conclusion: Conclusion, control: ControlCheck | None) -> Conclusion:
+    """*Safe* is said only where the known-bad kernel was seen to crash."""
+    confirmed = control is None or control.state is ControlState.CONFIRMED
+    if conclusion is Conclusion.SAFE and not confirmed:
+        return Conclusion.INCONCLUSIVE
+    return conclusion
 
 
 _CONCLUSIONS = {
@@ -220,6 +244,6 @@ def _e_bh(verdicts: Sequence[Combined]) -> list[Combined]:
         if index in crashes:
             conclusion = Conclusion.CRASHES
         elif index in safe:
-            conclusion = Conclusion.SAFE
+            conclusion = _unless_refused(Conclusion.SAFE, verdict.control)
         called.append(replace(verdict, conclusion=conclusion))
     return called

@@ -108,7 +108,7 @@ def outcome_of(facts: TrialFacts, reading: Reading) -> Outcome:
         return reading.outcome
     if facts.gone is Gone.STALLED or (facts.end is not None and facts.end.stuck):
         return Outcome.HUNG  # its processes outlived SIGKILL, or it could not reboot
-    return Outcome.SURVIVED if facts.gone is None else Outcome.LOST  # killed on leaving, or silenced
+    return Outcome.SURVIVED if facts.gone is None else Outcome.LOST  # killed or silenced
 
 
 def status_of(facts: TrialFacts) -> str | None:

@@ -20,6 +20,7 @@ from pytest_flaky_repro.report.sentences import (
 )
 from pytest_flaky_repro.stats import statement
 from pytest_flaky_repro.stats.agreement import Agreed
+from pytest_flaky_repro.stats.control import ControlCheck, ControlState
 from pytest_flaky_repro.stats.family import FamilyRule, false_calls
 
 CRASHES, UNDECIDED = 1, 3
@@ -79,6 +80,7 @@ def _record(verdict: Combined) -> dict[str, Any]:
         "rate_lower": verdict.rate_lower,
         "rate_upper": verdict.rate_upper,
         "still_needed": verdict.still_needed,
+        "control": verdict.control.state.value if verdict.control is not None else None,
         "hosts": agreement.verdict.value if agreement is not None else None,
         "hosts_p_value": agreement.p_value if agreement is not None else None,
     }
@@ -110,9 +112,18 @@ def _lines(verdict: Combined) -> list[str]:
         )
     if verdict.conclusion is Conclusion.INCONCLUSIVE and verdict.still_needed is not None:
         lines.append(f"    {verdict.still_needed} more surviving trials would make it safe")
+    if verdict.control is not None:
+        lines.append(f"    {_control(verdict.control)}")
     if verdict.agreement is not None:
         lines.append(f"    hosts: {_agreement(verdict)}")
     return lines
+
+
+def _control(control: ControlCheck) -> str:
+    seen = f"the known-bad kernel crashed in {control.crashes} of {control.trials} control trials"
+    if control.state is ControlState.CONFIRMED:
+        return seen
+    return f"{seen}: that is too little for survivals to prove anything"
 
 
 def _agreement(verdict: Combined) -> str:

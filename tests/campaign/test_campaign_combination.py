@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,11 @@ from pytest_flaky_repro.stats import Decision, Design, Tally, plan_for
 from pytest_flaky_repro.stats.agreement import Agreed
 from pytest_flaky_repro.stats.family import FamilyRule
 
+CALIBRATED = {
+    "calibrated_on": "sha",
+    "calibration": {"trials": 20, "crashes": 10},
+    "control_every": 10,
+}
 DESIGN = Design(min_rate=0.2, confidence_safe=0.9, confidence_crash=0.9)  # safe after 11
 
 
@@ -36,8 +41,12 @@ class Matrix:
         host: str = "host-1",
         continues: tuple[str, ...] = (),
         first: int = 0,
+        calibrated: bool = False,
     ) -> str:
-        """One trial a letter: s(urvived), c(rashed), l(ost), v(oid); - is a launch without end."""
+        """One trial a letter: s(urvived), c(rashed), l(ost), v(oid); - is a launch without end.
+
+        Large letters are trials of the known-bad kernel.
+        """
         plan = plan_for(DESIGN)
         parameters = {
             "experiment": experiment,
@@ -47,13 +56,16 @@ class Matrix:
             "confidence_crash": DESIGN.confidence_crash,
             "lines": plan.digest(),
             **Rules().parameters(),
+            **(CALIBRATED if calibrated else {}),
         }
         record = PlanRecord(experiment, parameters, f"test_{experiment}", "k", continues)
         writer = EvidenceWriter(self.folder / name, record)
         for ticket, letter in enumerate(outcomes, first):
-            writer.launch(ticket, "seed", "test")
+            arm = "control" if letter.isupper() else "test"
+            writer.launch(ticket, "seed", arm)
             if letter != "-":
-                writer.trial(_trial(experiment, ticket, host, letter))
+                trial = _trial(experiment, ticket, host, letter.lower())
+                writer.trial(replace(trial, arm=arm))
         writer.close()
         return writer.path.name
 
@@ -173,3 +185,22 @@ def test_a_torn_last_line_is_left_out_with_a_warning(matrix: Matrix) -> None:
     with pytest.warns(UserWarning, match="not a whole record"):
         (job,) = read_jobs([matrix.folder])
     assert len(job.trials) == 6
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "said"),
+    [
+        ("sssssCssssss", Conclusion.SAFE),
+        ("sssssSssssss", Conclusion.INCONCLUSIVE),  # the known-bad kernel has not crashed
+        ("sssssssssss", Conclusion.INCONCLUSIVE),  # nor was it run
+        ("sssssScsssss", Conclusion.CRASHES),
+    ],
+)
+def test_safe_waits_for_the_known_bad_kernel_to_crash(
+    matrix: Matrix, outcomes: str, said: Conclusion
+) -> None:
+    matrix.job("a", outcomes, calibrated=True)
+    (verdict,) = combine(read_jobs([matrix.folder]), FamilyRule.NONE)
+    assert verdict.conclusion is said
+    (called,) = combine(read_jobs([matrix.folder]), FamilyRule.EBH)
+    assert (called.conclusion is Conclusion.SAFE) <= (said is Conclusion.SAFE)

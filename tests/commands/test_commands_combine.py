@@ -30,7 +30,7 @@ KEYS = {
         "jobs",
     ),
     *("confidence_safe", "confidence_crash", "min_rate", "rate_lower", "rate_upper"),
-    *("still_needed", "hosts", "hosts_p_value"),
+    *("still_needed", "control", "hosts", "hosts_p_value"),
 }
 OUTCOMES = {
     "s": Outcome.SURVIVED,

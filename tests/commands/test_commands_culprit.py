@@ -1,0 +1,162 @@
+"""``flaky-repro culprit set``: the shipped example, real guests, interruptions, wrong use."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "culprit_set"
+SET = ("culprit", "set", "--candidates", "passes.txt")
+TRY = (*SET, "--run-command", "./try.sh")
+REPRODUCER = """\
+#include <stdlib.h>
+#include <string.h>
+
+/* Crashes in half of its trials, with CACHE=off only. */
+int main(void)
+{
+    const char *cache = getenv("CACHE"), *seed = getenv("REPRO_SEED");
+    return cache != NULL && strcmp(cache, "off") == 0 && seed[0] < '8' ? 3 : 0;
+}
+"""
+
+
+@pytest.fixture(autouse=True)
+def example(tmp_path: Path) -> None:
+    """The example's files, in the folder where the command runs."""
+    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
+
+
+def test_the_example_finds_its_pass(command: Callable[..., Any]) -> None:
+    ran = command(*TRY, "--seed", "1")
+    assert ran.status == 0
+    assert "culprit: stack-slots\n" in ran.out
+    assert "P(culprit) = 9" in ran.out
+    assert "only stack-slots: " in ran.out
+    assert "all but stack-slots: 0 of " in ran.out
+    assert "the crash that counted: exit status 3\n" in ran.out
+    assert "  testing all bad, " in ran.err  # a log gets a line now and then
+    assert "\r" not in ran.err
+
+
+def test_a_build_command_s_output_is_what_is_run(command: Callable[..., Any]) -> None:
+    words = ("--build-command", "./build.sh", "--run-command", '"$CULPRIT_ARTEFACT"')
+    ran = command(*SET, *words, "--json", "--seed", "1")
+    assert ran.status == 0
+    report = json.loads(ran.out)
+    (found,) = report["culprits"]
+    assert found["names"] == ["stack-slots"]
+    assert found["probability"] >= 0.99
+    assert {each["claim"] for each in found["confirmations"]} == {"sufficient", "complete"}
+    assert len({each["image"] for each in found["confirmations"]}) == 2
+    assert report["spent"]["builds"] >= 4
+    assert Path(report["evidence"]).is_file()
+
+
+def test_guests_with_other_environments_need_no_build(
+    command: Callable[..., Any], tmp_path: Path, bare_kernel: Path
+) -> None:
+    (tmp_path / "cached.c").write_text(REPRODUCER)
+    (tmp_path / "env.txt").write_text("LOCKS=fine\nCACHE=off\nDEPTH=9\n")
+    guests = ("--kernel", bare_kernel, "--reproducer", "cached.c", "--accel", "tcg")
+    words = ("--candidates", "env.txt", "--vary", "env", "--confidence", "0.9", "--seed", "1")
+    ran = command("culprit", "set", *words, *guests)
+    assert ran.status == 0, ran.err
+    assert "culprit: CACHE=off\n" in ran.out
+    assert "the crash that counted: exit status 3\n" in ran.out
+
+
+def test_all_good_that_crashes_too_is_exit_status_1(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nexit 3\n")
+    ran = command(*TRY)
+    assert ran.status == 1
+    assert "not in these candidates: it crashes with all of them good\n" in ran.out
+
+
+def test_what_never_crashes_is_exit_status_1(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nexit 0\n")
+    ran = command(*TRY, "--min-rate", "0.2", "--confidence", "0.9")
+    assert ran.status == 1
+    assert "no crash: with all candidates bad it did not crash" in ran.out
+    assert "0 crashes in 11 trials of all bad" in ran.out
+
+
+def test_a_spent_budget_is_exit_status_3_and_resume_goes_on(command: Callable[..., Any]) -> None:
+    ran = command(*TRY, "--max-trials", "8")
+    assert ran.status == 3
+    assert "unresolved\n" in ran.out
+    assert "the budget of 8 trials is spent (--max-trials)" in ran.out
+    assert "to go on: the same command with --resume\n" in ran.out
+    ran = command(*TRY, "--resume")
+    assert ran.status == 0
+    assert "culprit: stack-slots\n" in ran.out
+
+
+def test_ctrl_c_says_how_to_go_on(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nsleep 0.2\n")
+    process = start(*TRY)
+    while not any(b'"trial"' in f.read_bytes() for f in tmp_path.rglob("search-*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert err.endswith(b"flaky-repro culprit: interrupted; go on with --resume\n")
+
+
+def test_a_build_that_fails_for_all_bad_is_an_error(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "build.sh").write_text("#!/bin/sh\necho 'a.c:1: error: no such pass'\nexit 1\n")
+    ran = command(*SET, "--build-command", "./build.sh", "--run-command", "true")
+    assert ran.status == 2
+    assert "all bad cannot be built or tested: exit 1: a.c:1: error: no such pass" in ran.message
+
+
+@pytest.mark.parametrize(
+    ("more", "seen"),
+    [
+        ((), "expected --build-command CMD, or --run-command CMD, or --vary append|env with"),
+        (("--vary", "env"), "expected --build-command CMD, or --run-command CMD"),
+        (("--run-command", "x", "--kernel", "k"), "leave --kernel out"),
+        (("--run-command", "x", "--vary", "append"), "--run-command has none"),
+        (("--run-command", "x", "--vary", "env"), "candidate 'inline': expected NAME=VALUE"),
+        (("--build-command", "x", "--vary", "env"), "leave --vary, --kernel out"),
+        (("--vary", "append", "--kernel", "nowhere"), "--kernel nowhere: no such file"),
+        (("--build-command", "true"), "--reproducer PATH is needed"),
+        (("--build-command", "true", "--run-command", "x"), "no file at $CULPRIT_OUTPUT"),
+        (("--run-command", "x", "--confidence", "2"), "--confidence 2: expected a number from 0.5"),
+        (("--run-command", "x", "--noise", "1"), "--noise 1: expected a number from 0"),
+        (("--run-command", "x", "--crash", "("), "--crash: expected a regular expression"),
+        (("--run-command", "x", "--max-trials", "0"), "--max-trials 0: expected a whole number"),
+        (("--run-command", "x", "--candidates", "none"), "none: No such file or directory"),
+        (("--run-command", "x", "--candidates", "empty"), "expected one name a line, found none"),
+        (("--run-command", "x", "--candidates", "twice"), "two candidates are called 'a'"),
+        (("--run-command", "x", "--ordered", "--strategy", "hash"), "only prefixes can be built"),
+    ],
+)
+def test_wrong_use_is_named(
+    command: Callable[..., Any], tmp_path: Path, more: tuple[str, ...], seen: str
+) -> None:
+    (tmp_path / "empty").write_text("# nothing\n")
+    (tmp_path / "twice").write_text("a\nb\na\n")
+    ran = command(*SET, *more)
+    assert (ran.status, ran.out) == (2, "")
+    assert seen in ran.message
+    assert "Traceback" not in ran.err
+
+
+def test_each_kind_has_help_with_its_exit_statuses(command: Callable[..., Any]) -> None:
+    for kind in ("objects", "config", "commits", "set"):
+        ran = command("culprit", kind, "--help")
+        assert ran.status == 0
+        assert "exit status: 0 the culprit is found and confirmed" in ran.out

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.loop import Campaign
     from pytest_flaky_repro.campaign.verdict import Inconclusive, KernelCrashed, Verdict
     from pytest_flaky_repro.crash import Signature
+    from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
     from pytest_flaky_repro.errors import InfrastructureError
     from pytest_flaky_repro.outcomes import Conclusion, Outcome
     from pytest_flaky_repro.stats import Design, Plan, Tally, plan_for
@@ -25,9 +26,11 @@ __all__ = [
     "KernelCrashed",
     "Outcome",
     "Plan",
+    "SearchOptions",
     "Signature",
     "Tally",
     "Verdict",
+    "find_culprit",
     "plan_for",
 ]
 
@@ -40,9 +43,11 @@ _HOMES = {
     "KernelCrashed": "campaign.verdict",
     "Outcome": "outcomes",
     "Plan": "stats",
+    "SearchOptions": "culprit.search",
     "Signature": "crash",
     "Tally": "stats",
     "Verdict": "campaign.verdict",
+    "find_culprit": "culprit.search",
     "plan_for": "stats",
 }
 

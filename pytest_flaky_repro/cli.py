@@ -17,8 +17,11 @@ COMMANDS = {
     "plan": "trials and time to each verdict",
     "classify": "console log in, crash titles out",
     "combine": "one verdict from the evidence of many jobs",
+    "report": "one HTML page that shows the evidence of any number of runs",
+    "culprit": "which object, option, commit or anything else makes it crash",
     "factors": "what matters? crash rates over kernels, CPUs, environments, command lines",
     "initramfs": "build an initramfs from a gen_init_cpio list",
+    "cc": "the compiler wrapper of 'culprit objects': good or bad flags, by object file",
 }
 
 BAD_INPUT = 2

@@ -1,0 +1,369 @@
+"""What a culprit search costs, and how often it is wrong, by simulation.
+
+    python benchmarks/culprit.py                              all cells, 10,000 runs each
+    python benchmarks/culprit.py --runs 200                   the same in some minutes
+    python benchmarks/culprit.py --kinds single --rates 0.3 --builds 10 --methods full known
+
+685 candidates; a trial costs 1, a build costs B; all bad and all good are built already. A cell is
+a kind (none, single, or, and), the crash rate p of a trial with a culprit in, and B. Two culprits
+that each suffice crash independently of each other.
+
+Methods: full (p unknown, baseline and confirmations counted), bare (p unknown, baseline counted,
+stops at the first threshold), known (as bare, told p), hash (the 32 kernels), fixed (bisection with
+10 trials a step), told (bisection with trials enough for p), go (the rule of Go's bisect, each run
+wrapped in trials enough for p), bayesect (git_bayesect 1.2's own code; pip install git_bayesect).
+Every row is Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+
+from pytest_flaky_repro.culprit.aim import Aim, Answer
+from pytest_flaky_repro.culprit.hashing import hash_masks
+from pytest_flaky_repro.culprit.result import Kind
+from pytest_flaky_repro.culprit.strategy import Strategy
+from pytest_flaky_repro.culprit.tallies import Tallies
+from pytest_flaky_repro.stats.search.outlook import bits_per_trial
+from pytest_flaky_repro.stats.search.planning import Costs
+from pytest_flaky_repro.stats.search.rates import known_rate
+
+CANDIDATES = 685
+EVERYTHING = (1 << CANDIDATES) - 1
+CONFIDENCE = 0.99
+PER_STEP = 0.001  # chance of a miss per step, of methods that are told p
+PATIENCE = 0.95
+SLOW_RUNS = {"bayesect": 20}
+STEPS_MAX = 5000
+
+Sets = frozenset[frozenset[int]]
+
+
+@dataclass
+class World:
+    """Builds and trials are counted; ``sets`` are what each crashes with rate ``p``."""
+
+    sets: Sets
+    p: float
+    rng: random.Random
+    built: set[int] = field(default_factory=lambda: {0, EVERYTHING})
+    builds: int = 0
+    trials: int = 0
+
+    def __post_init__(self) -> None:
+        self._masks = [sum(1 << i for i in members) for members in self.sets]
+
+    def run(self, mask: int, most: int) -> tuple[int, int]:
+        """Trials until a crash, at most ``most``: survivals, and crashes (0 or 1)."""
+        if mask not in self.built:
+            self.built.add(mask)
+            self.builds += 1
+        inside = sum(mask & each == each for each in self._masks)
+        survivals = most
+        if inside:
+            quiet = inside * math.log1p(-self.p)
+            survivals = min(most, int(math.log(1 - self.rng.random()) / quiet))
+        crashed = int(survivals < most)
+        self.trials += survivals + crashed
+        return survivals, crashed
+
+    def crashes(self, mask: int, most: int) -> bool:
+        return self.run(mask, most)[1] == 1
+
+
+Found = Sets | None  # None: unresolved; an empty set inside: all good crashes, too
+NOT_HERE: Sets = frozenset({frozenset()})
+
+
+# --- this package ---------------------------------------------------------------------------
+
+
+def ours(world: World, build: float, aim: Aim) -> Found:
+    strategy, tallies = Strategy(aim), Tallies()
+    tallies.build(0, "0")
+    for _ in range(STEPS_MAX):
+        step = strategy.step(tallies, Costs(build))
+        if isinstance(step, Answer):
+            return _found(step)
+        survived, crashed = world.run(step.mask, step.trials)
+        tallies.build(step.mask, f"{step.mask:x}")
+        tallies.survive(f"{step.mask:x}", survived)
+        tallies.crash(f"{step.mask:x}", crashed)
+    return None
+
+
+def _found(answer: Answer) -> Found:
+    if answer.kind is Kind.NOT_HERE:
+        return NOT_HERE
+    if answer.kind in (Kind.UNRESOLVED, Kind.NO_CRASH):
+        return None
+    return frozenset(frozenset(each.members) for each in answer.sets)
+
+
+WEIGHTS = [1.0] * CANDIDATES
+
+
+def full(world: World, build: float) -> Found:
+    return ours(world, build, Aim(WEIGHTS, confidence=CONFIDENCE))
+
+
+def bare(world: World, build: float) -> Found:
+    return ours(world, build, Aim(WEIGHTS, confidence=CONFIDENCE, confirm=False, nothing=1e-9))
+
+
+def known(world: World, build: float) -> Found:
+    rate = known_rate(world.p)
+    aim = Aim(WEIGHTS, confidence=CONFIDENCE, confirm=False, nothing=1e-9, known_rate=rate)
+    return ours(world, build, aim)
+
+
+# --- the others -----------------------------------------------------------------------------
+
+
+def enough(p: float, miss: float) -> int:
+    """Trials after which a culprit of rate ``p`` was missed with probability ``miss``."""
+    return max(1, math.ceil(math.log(miss) / math.log1p(-p)))
+
+
+@cache
+def masks_by_bit() -> tuple[int, ...]:
+    return tuple(hash_masks([f"object-{i}.o" for i in range(CANDIDATES)]))
+
+
+def hash_scheme(world: World, build: float) -> Found:
+    """The 32 kernels, built when needed; a crash is proof of a bit. Four passes at most."""
+    del build
+    each = enough(world.p, 1 - PATIENCE)
+    crashed: set[int] = set()
+    left = list(range(CANDIDATES))
+    for _ in range(4):
+        for mask in masks_by_bit():
+            if mask in crashed or not world.crashes(mask, each):
+                continue
+            crashed.add(mask)
+            left = [i for i in left if mask >> i & 1]
+            if len(left) <= 1:
+                return frozenset({frozenset(left)}) if left else None
+    return None
+
+
+def bisection(world: World, trials: int) -> Found:
+    low, high = 0, CANDIDATES  # prefix ``low`` is taken for good, prefix ``high`` for bad
+    while high - low > 1:
+        middle = (low + high) // 2
+        if world.crashes((1 << middle) - 1, trials):
+            high = middle
+        else:
+            low = middle
+    return frozenset({frozenset({high - 1})})
+
+
+def fixed(world: World, build: float) -> Found:
+    del build
+    return bisection(world, 10)
+
+
+def told(world: World, build: float) -> Found:
+    del build
+    return bisection(world, enough(world.p, PER_STEP))
+
+
+def go_rule(world: World, build: float) -> Found:
+    """Both halves of every set by the next bit of a hash; if neither crashes, each with the other.
+
+    As cmd/bisect of golang.org/x/tools does it [its documentation], with runs that are told p.
+    """
+    del build
+    trials = enough(world.p, PER_STEP)
+    digests = [hashlib.sha1(b"%d" % i).digest() for i in range(CANDIDATES)]
+    bits = [int.from_bytes(digest, "big") for digest in digests]
+
+    def search(members: list[int], forced: int, bit: int) -> Iterator[frozenset[int]]:
+        if len(members) == 1:
+            yield frozenset(members)
+            return
+        halves = [[i for i in members if bits[i] >> bit & 1 == side] for side in (0, 1)]
+        if not all(halves):
+            yield from search(members, forced, bit + 1)
+            return
+        masks = [sum(1 << i for i in half) for half in halves]
+        bad = [world.crashes(forced | mask, trials) for mask in masks]
+        if any(bad):
+            for half, is_bad in zip(halves, bad, strict=True):
+                if is_bad:
+                    yield from search(half, forced, bit + 1)
+            return
+        parts = [
+            frozenset().union(*search(half, forced | other, bit + 1))
+            for half, other in zip(halves, reversed(masks), strict=True)
+        ]
+        yield frozenset().union(*parts)
+
+    if not world.crashes(EVERYTHING, trials) or world.crashes(0, trials):
+        return None
+    return frozenset(search(list(range(CANDIDATES)), 0, 0))
+
+
+def bayesect(world: World, build: float) -> Found:
+    """git_bayesect's own Bisector, on the chain; what a build costs plays no part in it."""
+    del build
+    from git_bayesect import Bisector
+
+    bisector = Bisector([1.0] * CANDIDATES)
+    for _ in range(STEPS_MAX):
+        if float(bisector.distribution.max()) >= CONFIDENCE:
+            break
+        index = int(bisector.select())
+        prefix = CANDIDATES - index  # its index 0 is the newest, where everything is bad
+        bisector.record(index, world.crashes((1 << prefix) - 1, 1))
+    else:
+        return None
+    threshold = CANDIDATES - int(bisector.distribution.argmax())
+    return frozenset({frozenset({threshold - 1})})
+
+
+METHODS: dict[str, Callable[[World, float], Found]] = {
+    "full": full,
+    "bare": bare,
+    "known": known,
+    "hash": hash_scheme,
+    "fixed": fixed,
+    "told": told,
+    "go": go_rule,
+    "bayesect": bayesect,
+}
+CHAIN_ONLY = {"bare", "known", "bayesect", "fixed", "told"}  # name one candidate, whatever
+
+
+# --- cells ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    kind: str
+    p: float
+    build: float
+    method: str
+
+    def truth(self, rng: random.Random) -> Sets:
+        if self.kind == "none":
+            return NOT_HERE
+        a, b = rng.sample(range(CANDIDATES), 2)
+        if self.kind == "single":
+            return frozenset({frozenset({a})})
+        return frozenset(
+            {frozenset({a}), frozenset({b})} if self.kind == "or" else {frozenset({a, b})}
+        )
+
+    @property
+    def bound(self) -> float | None:
+        """Least mean cost at this confidence: Fano's inequality, and the Z-channel's capacity."""
+        number = {"single": CANDIDATES, "none": 0}.get(self.kind, math.comb(CANDIDATES, 2))
+        if not number:
+            return None
+        miss = 1 - CONFIDENCE
+        spare = -miss * math.log2(miss) - CONFIDENCE * math.log2(CONFIDENCE)
+        bits = math.log2(number) - spare - miss * math.log2(number - 1)
+        return bits * (self.build + 1 / bits_per_trial(self.p))
+
+
+@dataclass
+class Outcomes:
+    exact: int = 0
+    wrong: int = 0
+    unresolved: int = 0
+    builds: list[int] = field(default_factory=list)
+    trials: list[int] = field(default_factory=list)
+
+    def merge(self, other: Outcomes) -> None:
+        self.exact += other.exact
+        self.wrong += other.wrong
+        self.unresolved += other.unresolved
+        self.builds += other.builds
+        self.trials += other.trials
+
+
+def simulate(cell: Cell, first: int, after: int) -> Outcomes:
+    """Runs ``first .. after - 1`` of a cell; each has a seed of its own."""
+    outcomes = Outcomes()
+    for number in range(first, after):
+        rng = random.Random(f"{cell} {number}")
+        world = World(cell.truth(rng), cell.p, rng)
+        found = METHODS[cell.method](world, cell.build)
+        outcomes.builds.append(world.builds)
+        outcomes.trials.append(world.trials)
+        if found is None:
+            outcomes.unresolved += 1
+        elif found == world.sets:
+            outcomes.exact += 1
+        else:
+            outcomes.wrong += 1
+    return outcomes
+
+
+def row(cell: Cell, got: Outcomes, seconds: float) -> str:
+    costs = [t + cell.build * b for t, b in zip(got.trials, got.builds, strict=True)]
+    runs, mean = len(costs), statistics.fmean(costs)
+    against = f"{mean / cell.bound:.2f}" if cell.bound else ""
+    ninth = sorted(costs)[int(0.9 * runs)]
+    parts = [
+        *(cell.method, cell.kind, f"{cell.p:g}", f"{cell.build:g}", f"{runs}"),
+        *(f"{statistics.median(got.builds):g}", f"{statistics.median(got.trials):g}"),
+        *(f"{mean:.0f}", f"{statistics.median(costs):.0f}", f"{ninth:.0f}", against),
+        *(f"{100 * n / runs:.2f}" for n in (got.exact, got.wrong, got.unresolved)),
+        f"{1000 * seconds / runs:.0f}",
+    ]
+    return f"| {' | '.join(parts)} |"
+
+
+HEAD = (
+    "| method | kind | p | B | runs | kernels | trials | mean cost | median | p90 | x bound "
+    "| exact % | wrong % | unresolved % | ms/run |"
+)
+
+
+def cells(options: argparse.Namespace) -> Iterator[Cell]:
+    for kind in options.kinds:
+        for p in options.rates:
+            for build in options.builds:
+                for method in options.methods:
+                    if kind == "single" or method not in CHAIN_ONLY:
+                        yield Cell(kind, p, build, method)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--kinds", nargs="+", default=["none", "single", "or", "and"])
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.9, 0.3, 0.05])
+    parser.add_argument("--builds", nargs="+", type=float, default=[0, 2, 10, 100])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    options = parser.parse_args(argv)
+    print(HEAD, "|---" * HEAD.count(" | ") + "|---|", sep="\n", flush=True)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for cell in cells(options):
+            runs = min(options.runs, SLOW_RUNS.get(cell.method, options.runs))
+            step = max(1, runs // (8 * options.jobs))
+            began = time.monotonic()
+            parts = [
+                pool.submit(simulate, cell, first, min(first + step, runs))
+                for first in range(0, runs, step)
+            ]
+            total = Outcomes()
+            for part in parts:
+                total.merge(part.result())
+            print(row(cell, total, (time.monotonic() - began) * options.jobs), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Which commit makes it crash."""

@@ -1,0 +1,1 @@
+"""Which configuration options make a kernel crash."""

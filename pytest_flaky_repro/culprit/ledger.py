@@ -1,0 +1,231 @@
+"""A search's evidence: append-only JSON lines, on disk before they count.
+
+One file a run, in the search's folder. The head says what was searched for; then come builds,
+skips and trials, each a line with its own checksum (the format of evidence.py). Going on means
+reading all files of the same question: counts add up in any order, so evidence of another run, or
+of another machine, may simply be put beside them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.candidates import Universe
+from pytest_flaky_repro.culprit.tallies import Tallies
+from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.evidence import SCHEMA, hostname, now, read_records
+
+FILES = "search-*.jsonl"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What identifies a search: evidence of other questions is never added to it."""
+
+    universe: str
+    builder: str
+    tester: str
+    crash: str | None
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class Seconds:
+    """Time spent, by what on."""
+
+    builds: list[float] = field(default_factory=list)
+    skips: list[float] = field(default_factory=list)
+    survivals: list[float] = field(default_factory=list)
+    crashes: list[float] = field(default_factory=list)
+    rest: float = 0.0  # trials that taught nothing
+
+
+@dataclass
+class Book:
+    """Everything that the records say, in the form in which the search needs it."""
+
+    tallies: Tallies = field(default_factory=Tallies)
+    seconds: Seconds = field(default_factory=Seconds)
+    titles: dict[str, Counter[str]] = field(default_factory=dict)  # crash titles of each image
+    names: dict[str, set[str]] = field(default_factory=dict)  # titles and alternates, likewise
+    seeds: dict[str, list[str]] = field(default_factory=dict)  # of each image's crashes
+    reported: Counter[str] = field(default_factory=Counter)  # trials of each image, of any outcome
+    others: Counter[str] = field(default_factory=Counter)
+    infrastructure: int = 0
+    untestable: dict[str, str] = field(default_factory=dict)
+
+    def enter(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Counts one record."""
+        if kind == "build":
+            self._build(int(record["mask"], 16), record["image"], record["seconds"])
+        elif kind == "skip":
+            self.tallies.skip(int(record["mask"], 16), record["reason"])
+            self.seconds.skips.append(record["seconds"])
+        elif kind == "untestable":
+            self.untestable[record["image"]] = record["reason"]
+            for mask in self.tallies.masks[record["image"]]:
+                self.tallies.skip(mask, record["reason"])
+        elif kind == "trial":
+            self._trial(record["image"], record)
+
+    def _build(self, mask: int, image: str, seconds: float) -> None:
+        if mask not in self.tallies.built:
+            self.seconds.builds.append(seconds)
+        self.tallies.build(mask, image)
+        if image in self.untestable:
+            self.tallies.skip(mask, self.untestable[image])
+
+    def _trial(self, image: str, record: Mapping[str, Any]) -> None:
+        outcome = TrialOutcome(record["outcome"])
+        self.reported[image] += 1
+        if outcome is TrialOutcome.SURVIVED:
+            self.tallies.survive(image)
+            self.seconds.survivals.append(record["seconds"])
+        elif outcome is TrialOutcome.CRASHED:
+            self.tallies.crash(image)
+            self.seconds.crashes.append(record["seconds"])
+            self.titles.setdefault(image, Counter())[record["title"]] += 1
+            names = {record["title"], *record["alternates"]} - {""}
+            self.names.setdefault(image, set()).update(names)
+            self.seeds.setdefault(image, []).append(record["seed"])
+        else:
+            self.seconds.rest += record["seconds"]
+            self.infrastructure += outcome is TrialOutcome.INFRASTRUCTURE
+            if outcome is TrialOutcome.OTHER:
+                self.others[record["title"]] += 1
+
+    def signature(self, images: Iterable[str]) -> Signature | None:
+        """All names of the crashes of these images; None before the first."""
+        names = {name for image in images for name in self.names.get(image, ())}
+        return Signature(titles=frozenset(names)) if names else None
+
+
+class Ledger:
+    """Writes a file of its own, and keeps the book of it and of those it goes on from."""
+
+    def __init__(
+        self,
+        folder: Path,
+        question: Question,
+        universe: Universe,
+        *,
+        resume: bool,
+        info: Mapping[str, Any],
+    ) -> None:
+        self.book = Book()
+        self.continues = self._replay(folder, question) if resume else ()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+            self.path = folder / f"search-{stamp}-{os.getpid()}.jsonl"
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # says to others: still being written
+        head = {
+            "question": question.digest,
+            **asdict(question),
+            "candidates": [candidate.name for candidate in universe],
+            "info": dict(info),
+            "created": now(),
+            "host": hostname(),
+        }
+        self._append("search", head)
+
+    def _replay(self, folder: Path, question: Question) -> tuple[str, ...]:
+        found = []
+        others = []
+        for path in sorted(folder.glob(FILES)):
+            records = list(read_records(path))
+            if not records or records[0]["type"] != "search":
+                continue  # a run that died before its head was whole asked for nothing
+            if records[0]["question"] != question.digest:
+                others.append((path, records[0]))
+                continue
+            _refuse_if_written(path)
+            for record in records[1:]:
+                self.book.enter(record["type"], record)
+            found.append(path.name)
+        if others and not found:
+            raise _another_question(*others[-1], question)
+        return tuple(found)
+
+    def build(self, mask: int, image: str, seconds: float, kernel: str) -> None:
+        facts = {"mask": f"{mask:x}", "image": image, "seconds": seconds, "kernel": kernel}
+        self._enter("build", facts)
+
+    def skip(self, mask: int, reason: str, seconds: float) -> None:
+        self._enter("skip", {"mask": f"{mask:x}", "reason": reason, "seconds": seconds})
+
+    def untestable(self, image: str, reason: str) -> None:
+        self._enter("untestable", {"image": image, "reason": reason})
+
+    def trial(self, image: str, report: TrialReport) -> None:
+        facts = asdict(report) | {"image": image, "outcome": report.outcome.value, "at": now()}
+        self._enter("trial", facts)
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _enter(self, kind: str, record: Mapping[str, Any]) -> None:
+        self._append(kind, record)
+        self.book.enter(kind, record)
+
+    def _append(self, kind: str, record: Mapping[str, Any]) -> None:
+        text = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode()
+        line = b'%s, "crc": %d}\n' % (text[:-1], zlib.crc32(text[:-1]))
+        try:
+            if os.write(self._descriptor, line) != len(line):
+                raise OSError(28, "the disk is full")
+            os.fdatasync(self._descriptor)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+
+def _refuse_if_written(path: Path) -> None:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            msg = f"--resume: {path} is still being written by another run. Wait for its end."
+            raise UsageError(msg) from None
+
+
+def _another_question(path: Path, head: Mapping[str, Any], question: Question) -> UsageError:
+    words = {
+        "universe": "the candidates or their order",
+        "builder": "what they are built from",
+        "tester": "the reproducer or how it is run",
+        "crash": "the crash that counts",
+    }
+    now_asked = asdict(question)
+    changed = [word for key, word in words.items() if head.get(key) != now_asked[key]]
+    return UsageError(
+        f"--resume: {path} holds evidence of another search: {' and '.join(changed)} changed, and "
+        "its trials cannot be added up. Run without --resume to start anew (the old evidence stays)"
+    )
+
+
+def _cannot_write(path: Path, error: OSError) -> InfrastructureError:
+    return InfrastructureError(
+        f"evidence cannot be written to {path}: {error.strerror}. Free some space or name another "
+        "folder with --evidence, then go on: --resume"
+    )

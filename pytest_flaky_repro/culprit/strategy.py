@@ -1,0 +1,220 @@
+"""What to do next, from nothing but what was seen: so any run can be gone on with.
+
+Baseline (how often does all bad crash?), then rounds: find a culprit set, try to do without each
+of its members, take it out; as long as the rest still crashes there is another one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import lru_cache
+
+from pytest_flaky_repro.culprit.aim import Aim, Answer, FoundSet, Phase, Query
+from pytest_flaky_repro.culprit.building import Shape
+from pytest_flaky_repro.culprit.levels import Belief, Levels
+from pytest_flaky_repro.culprit.result import Kind
+from pytest_flaky_repro.culprit.tallies import Tallies, Tally
+from pytest_flaky_repro.stats.search.companions import Exposure, companion_rates
+from pytest_flaky_repro.stats.search.planning import Costs
+from pytest_flaky_repro.stats.search.rates import Grid, Rates, is_loud, learned_rates
+
+ROUNDS_MAX = 8
+NOTHING_LATER = 0.01  # all good crashes too, after a culprit was found
+ANOTHER = 0.1  # prior probability of a second culprit
+COMPANION = 0.2  # of the error: what rates learned under selection leave of it (benchmarked)
+MINIMAL_DIRECT = 0.1  # what the trials without a member have to reach by themselves
+
+
+class Strategy:
+    """Decides; remembers only what it would compute again."""
+
+    def __init__(self, aim: Aim) -> None:
+        self._aim = aim
+        self._levels = Levels(aim)
+        self.found: tuple[FoundSet, ...] = ()
+
+    def step(self, tallies: Tallies, costs: Costs) -> Query | Answer:
+        """The next query, or the answer: a function of its arguments only.
+
+        ``found`` and ``belief`` then say where the search is.
+        """
+        self.found = ()
+        rates = self._aim.known_rate or self._baseline(tallies)
+        if not isinstance(rates, Rates):
+            return rates
+        taken, nothing = 0, self._aim.nothing
+        while len(self.found) < ROUNDS_MAX:
+            pool = tuple(i for i in range(len(self._aim.weights)) if not taken >> i & 1)
+            found = self._find(pool, rates, tallies, costs, nothing)
+            if isinstance(found, FoundSet):
+                found = self._minimal(found, tallies)
+            if isinstance(found, Query):
+                return found
+            if isinstance(found, Answer):
+                return _with(found, self.found)
+            self.found += (found,)
+            if not self._aim.confirm or self._aim.shape is Shape.CHAIN:
+                return self._finished()
+            rest = self._aim.everything & ~(taken | found.mask)
+            more = self._rest(rest, taken, found, tallies)
+            if isinstance(more, Query | Answer):
+                return more
+            taken, rates = taken | found.mask, more
+            # the rest crashes: there is a second culprit, or all good does, too
+            nothing = found.all_good / (found.all_good + ANOTHER * found.probability)
+            nothing = max(NOTHING_LATER, min(nothing, 0.9))
+        why = f"more than {ROUNDS_MAX} culprits: what they share may be outside of the candidates"
+        return Answer(Kind.UNRESOLVED, self.found, 1.0, why)
+
+    @property
+    def belief(self) -> Belief | None:
+        """The chain that is being searched; None before there is one."""
+        return self._levels.belief
+
+    def _find(
+        self, pool: tuple[int, ...], rates: Rates, tallies: Tallies, costs: Costs, nothing: float
+    ) -> Query | FoundSet | Answer:
+        return self._levels.find(pool, rates, tallies, costs, nothing)
+
+    # ---- how often does all bad crash?
+
+    def _baseline(self, tallies: Tallies) -> Rates | Query | Answer:
+        aim, mask = self._aim, self._aim.everything
+        if mask in tallies.skipped:
+            why = f"all bad cannot be built or tested: {tallies.skipped[mask]}"
+            return Answer(Kind.UNRESOLVED, (), 0.0, why)
+        tally = tallies.of(mask)
+        limit = math.ceil(math.log(aim.error) / math.log1p(-aim.min_rate))
+        if tally.crashed >= 1 and is_loud(tally.trials, tally.crashed, aim.noise, aim.error):
+            limit *= 1 + aim.baseline_crashes
+        enough = tally.crashed >= aim.baseline_crashes
+        if enough and is_loud(tally.trials, tally.crashed, aim.noise, aim.error):
+            return learned_rates(tally.survived, tally.crashed, aim.noise)
+        if tally.trials < limit:
+            return Query(mask, limit - tally.trials, Phase.BASELINE)
+        if tally.crashed and is_loud(tally.trials, tally.crashed, aim.noise, aim.error):
+            return learned_rates(tally.survived, tally.crashed, aim.noise)
+        seen = f"{tally.crashed} crashes in {tally.trials} trials of all bad"
+        return Answer(Kind.NO_CRASH, (), 0.0, seen)
+
+    # ---- can any member be done without?
+
+    def _minimal(self, found: FoundSet, tallies: Tallies) -> FoundSet | Query:
+        """The set less what it does not need. Of a single one its crash alone was the proof."""
+        members = found.members
+        if len(members) == 1:
+            return found
+        for member in members:
+            mask = found.mask & ~(1 << member)
+            tally = tallies.of(mask)
+            odds = found.rates.odds(tally.survived, tally.crashed)
+            if odds >= self._aim.confidence / self._aim.error:
+                rest = tuple(m for m in members if m != member)
+                smaller = FoundSet(rest, found.probability, found.rates, found.place, found.size)
+                return self._minimal(smaller, tallies)
+            if mask in tallies.skipped:
+                continue  # what its supersets said has to do
+            need = found.rates.survivals_for(MINIMAL_DIRECT, tally.survived, tally.crashed)
+            if need > 0:
+                return Query(mask, need, Phase.MINIMAL)
+        return found
+
+    # ---- is there another culprit?
+
+    def _rest(
+        self, rest: int, taken: int, found: FoundSet, tallies: Tallies
+    ) -> Query | Answer | Rates:
+        """The rates of the next round, if all bad without what was found still crashes."""
+        if not rest:
+            return self._finished()
+        if rest in tallies.skipped:
+            why = f"whether there are more culprits is open: {tallies.skipped[rest]}"
+            return Answer(Kind.UNRESOLVED, self.found, found.probability, why)
+        tally, aim = tallies.of(rest), self._aim
+        rates = companions_of(found, taken, aim, tallies)
+        odds = rates.odds(tally.survived, tally.crashed)
+        if tally.crashed and odds >= aim.confidence / aim.error:
+            return learned_rates(tally.survived, tally.crashed, aim.noise)
+        need = max(
+            rates.survivals_for(aim.error * COMPANION, tally.survived, tally.crashed),
+            self._to_rule_all_good_out(found, tally),
+        )
+        if need > 0:
+            return Query(rest, need, Phase.COMPLETE)
+        self.found = tuple(_spoken_for(each, min(1.0, odds)) for each in self.found)
+        return self._finished()
+
+    def _to_rule_all_good_out(self, found: FoundSet, tally: Tally) -> int:
+        """Survivals of the rest after which all good is not to blame, had it been so at evens."""
+        weight = found.all_good / found.probability * (1 - self._aim.nothing) / self._aim.nothing
+        rates = found.all_good_rates
+        if rates is None or weight <= self._aim.error:
+            return 0
+        return rates.survivals_for(self._aim.error / weight, tally.survived, tally.crashed)
+
+    def _finished(self) -> Answer:
+        sure = math.prod(found.probability for found in self.found)
+        if len(self.found) > 1:
+            return Answer(Kind.ANY_OF, self.found, sure, "each of these sets crashes by itself")
+        kind = Kind.SINGLE if len(self.found[0].members) == 1 else Kind.ALL_OF
+        return Answer(kind, self.found, sure, "the confidence was reached")
+
+
+def _with(answer: Answer, found: tuple[FoundSet, ...]) -> Answer:
+    if answer.kind is Kind.NOT_HERE:
+        return answer  # what was found crashed as all good does
+    return Answer(answer.kind, found, answer.probability, answer.why)
+
+
+def _spoken_for(found: FoundSet, odds: float) -> FoundSet:
+    """Were anything else the culprit, it would be in the rest, whose survivals have these odds."""
+    doubt = (1 - found.probability) * odds
+    return replace(found, probability=found.probability / (found.probability + doubt))
+
+
+def companions_of(found: FoundSet, taken: int, aim: Aim, tallies: Tallies) -> Rates:
+    """The crash rate of ``found`` under the assumption that another culprit is as frequent.
+
+    From all images with ``found`` in and without ``taken``, what earlier rounds found.
+    """
+    whole = aim.everything & ~taken
+    exposures = []
+    for image, masks in tallies.masks.items():
+        tally = tallies.images[image]
+        for mask in masks:
+            if mask & found.mask == found.mask and not mask & taken:
+                both = _both(mask, found, whole)
+                if tally.trials and both is not None:
+                    exposures.append(Exposure(both, tally.survived, tally.crashed))
+                break
+    return _companion_rates(found.rates.grid, tuple(sorted(exposures)))
+
+
+@lru_cache(maxsize=64)
+def _companion_rates(grid: Grid, exposures: tuple[Exposure, ...]) -> Rates:
+    return companion_rates(grid, exposures)
+
+
+def _both(mask: int, found: FoundSet, whole: int) -> float | None:
+    """P(another culprit is in this image, too); None: unknown."""
+    if mask == whole:
+        return 1.0
+    if mask == found.mask:
+        return 0.0
+    if mask != whole & ((1 << mask.bit_length()) - 1):
+        return None
+    others = found.size - found.place
+    return (mask.bit_count() - found.place) / others if others > 0 else 0.0
+
+
+def superset_survivals(mask: int, tallies: Tallies) -> int:
+    """Survivals of all images that never crashed and have everything in that ``mask`` has.
+
+    If the subset could crash, so could they.
+    """
+    return sum(
+        tallies.images[image].survived
+        for image, masks in tallies.masks.items()
+        if not tallies.images[image].crashed and any(m & mask == mask for m in masks)
+    )

@@ -1,0 +1,123 @@
+"""A culprit search's trials, run in guests: the reproducer on the kernel of each image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from pytest_flaky_repro.bench import Bench
+from pytest_flaky_repro.cache import cache_folder
+from pytest_flaky_repro.campaign.experiment import Experiment
+from pytest_flaky_repro.campaign.loop import Budget
+from pytest_flaky_repro.campaign.rules import OtherCrash
+from pytest_flaky_repro.campaign.trials import Arm, News, Progress, TrialLoop
+from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.building import Image
+from pytest_flaky_repro.culprit.testing import TrialReport, Untestable
+from pytest_flaky_repro.culprit.until import UntilCrash, report_of
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.guest import reproducer as reproducers
+from pytest_flaky_repro.kernels import Kernel
+from pytest_flaky_repro.machine.accel import Choice
+from pytest_flaky_repro.machine.trial import TrialOrder
+from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.request import Request, Surroundings
+from pytest_flaky_repro.settings import Settings
+
+IDENTITY = ("smp", "memory", "machine", "append", "trial_time", "hung", "crash_classes", "boot")
+
+
+class GuestTester:
+    """Runs trials in guests, as many at once as fit (or ``jobs``).
+
+    ``request`` gives reproducer and rules; its kernel is replaced by the image's. Crashes other
+    than the target teach nothing about it. ``seed`` makes the trials' seeds follow from it.
+    """
+
+    def __init__(
+        self, root: Path, request: Request, settings: Settings, seed: str | None = None
+    ) -> None:
+        self._root, self._request, self._settings, self._seed = root, request, settings, seed
+        self._choice: Choice | None = None
+        payload = reproducers.prepare(
+            request.reproducer, cache=cache_folder(), cflags=request.cflags
+        )
+        overlays = [
+            hashlib.sha256((root / path).read_bytes()).hexdigest() for path in settings["initrd"]
+        ]
+        facts = {
+            "reproducer": payload.digest,
+            "initrd": overlays,
+            "environment": request.environment,
+            "ok_exit": sorted(request.rules.ok_exit),
+            **{name: settings[name] for name in IDENTITY},
+        }
+        self._identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def run(
+        self,
+        image: Image,
+        survivals: int,
+        target: Signature | None,
+        on_trial: Callable[[TrialReport], None],
+        already: int = 0,
+    ) -> Untestable | None:
+        """See :class:`~pytest_flaky_repro.culprit.testing.Tester`."""
+        request, settings = self._for(image, target)
+        bench = Bench(self._root)  # a new one: kernels' contents are not kept
+        experiment = bench.experiment(request, settings)
+        if self._choice is not None:  # the images are variants of one kernel
+            bench.choices[experiment.kernel.sha256] = self._choice
+        around = Surroundings(None, lambda: None, None, lambda *_: None)
+        with bench.machine(experiment, settings, around) as machine:
+            self._choice = bench.choices.get(experiment.kernel.sha256)
+            writer, history = bench.evidence(request, settings, experiment, {"image": image.id})
+
+            def tell(progress: Progress) -> News:
+                report = report_of(progress.trials[-1], progress.votes[-1], str(writer.path))
+                return partial(on_trial, report)
+
+            loop = TrialLoop(
+                [Arm("test", machine, partial(_order, experiment, request), experiment.digest,
+                     request.rules)],
+                UntilCrash(survivals),
+                budget=Budget(jobs=settings["jobs"] or machine.at_once),
+                writer=writer,
+                history=history,
+                on_trial=tell,
+                seed=self._seeds(image, already),
+            )  # fmt: skip
+            try:
+                ending = loop.run()
+            finally:
+                writer.close()
+        return Untestable(ending.why) if ending.conclusion is Conclusion.INFRASTRUCTURE else None
+
+    def _for(self, image: Image, target: Signature | None) -> tuple[Request, Settings]:
+        if image.kernel is None:
+            raise UsageError("this image has no kernel: the builder has to name one for guests")
+        rules = replace(self._request.rules, expected=target, other=OtherCrash.IGNORE)
+        request = replace(
+            self._request,
+            kernel=Kernel(image.kernel.name, image.kernel),
+            rules=rules,
+            environment=(*self._request.environment, *image.environment),
+        )
+        values = {**self._settings.values, "resume": False}
+        values["append"] = " ".join(filter(None, (values["append"], image.append)))
+        return request, Settings(values, self._settings.sources)
+
+    def _seeds(self, image: Image, already: int) -> str | None:
+        return None if self._seed is None else f"{self._seed} {image.id} {already}"
+
+
+def _order(experiment: Experiment, request: Request, seed: str) -> TrialOrder:
+    return experiment.order(seed, request.rules.classes)

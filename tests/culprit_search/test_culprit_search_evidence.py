@@ -1,0 +1,162 @@
+"""Kill it anywhere, go on: the answer comes from the records alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.result import Kind
+from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
+from pytest_flaky_repro.culprit.testing import TrialReport
+from pytest_flaky_repro.culprit.watching import Activity, View
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.evidence import EvidenceWarning
+
+RESUME = SearchOptions(resume=True)
+
+
+class Killed(BaseException):
+    """No Exception: as a signal's would, it passes through."""
+
+
+def killed_after(tester: Any, trials: int) -> Any:
+    """The tester, ended from outside after so many trials."""
+    run = tester.run
+
+    def counted(image: Any, survivals: int, target: Any, tell: Any, already: int = 0) -> Any:
+        def on_trial(report: TrialReport) -> None:
+            if tester.trials > trials:
+                raise Killed
+            tell(report)
+
+        return run(image, survivals, target, on_trial, already)
+
+    tester.run = counted
+    return tester
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = [x for f in sorted(folder.glob("search-*.jsonl")) for x in f.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize("after", [1, 3, 9, 20, 40])
+def test_a_killed_search_goes_on(masks: Any, coin: Any, tmp_path: Path, after: int) -> None:
+    with pytest.raises(Killed):
+        find_culprit(masks(60), killed_after(coin([[17]], 0.3, 1), after), folder=tmp_path)
+    before = [r for r in records(tmp_path) if r["type"] == "trial"]
+    assert len(before) == after
+    result = find_culprit(masks(60), coin([[17]], 0.3, 2), RESUME, folder=tmp_path)
+    assert result.names == ("c17",)
+    trials = [r for r in records(tmp_path) if r["type"] == "trial"]
+    assert result.spent.trials == len(trials)
+    assert trials[: len(before)] == before
+
+
+def test_a_finished_search_is_told_again_without_a_trial(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    first = find_culprit(masks(60), coin([[17]], 0.3), folder=tmp_path)
+    idle = coin([[17]], 0.3)
+    again = find_culprit(masks(60), idle, RESUME, folder=tmp_path)
+    assert idle.trials == 0
+    assert (again.kind, again.names, again.spent) == (first.kind, first.names, first.spent)
+    assert again.probability == pytest.approx(first.probability)
+
+
+def test_records_of_two_runs_add_up_in_any_order(masks: Any, coin: Any, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for seed, options in ((1, SearchOptions(max_trials=25)), (2, SearchOptions(max_trials=25))):
+        find_culprit(masks(60), coin([[17]], 0.3, seed), options, folder=one)
+    two.mkdir()
+    for number, file in enumerate(sorted(one.glob("*.jsonl"), reverse=True)):
+        (two / f"search-{number}.jsonl").write_bytes(file.read_bytes())
+    idle = SearchOptions(resume=True, max_trials=1)
+    results = [find_culprit(masks(60), coin([], 0), idle, folder=folder) for folder in (one, two)]
+    assert results[0].spent.trials == results[1].spent.trials == 50
+    assert [e.candidate for e in results[0].credible] == [e.candidate for e in results[1].credible]
+
+
+def test_without_resume_a_search_starts_anew(masks: Any, coin: Any, tmp_path: Path) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), folder=tmp_path)
+    tester = coin([[17]], 0.3, 5)
+    find_culprit(masks(60), tester, folder=tmp_path)
+    assert tester.trials > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda b, _: setattr(b, "identity", "x"), "what they are built from"),
+        (lambda _, t: setattr(t, "identity", "x"), "the reproducer or how it is run"),
+        (lambda b, _: setattr(b, "number", 61), "the candidates or their order"),
+    ],
+)
+def test_evidence_of_another_search_is_refused(
+    masks: Any, coin: Any, tmp_path: Path, change: Callable[[Any, Any], None], named: str
+) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), SearchOptions(max_trials=5), folder=tmp_path)
+    builder, tester = masks(60), coin([[17]], 0.3)
+    change(builder, tester)
+    with pytest.raises(UsageError, match=f"{named} changed"):
+        find_culprit(builder, tester, RESUME, folder=tmp_path)
+
+
+def test_another_crash_that_counts_is_another_search(masks: Any, coin: Any, tmp_path: Path) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), SearchOptions(max_trials=5), folder=tmp_path)
+    options = SearchOptions(resume=True, target=Signature.parse("KASAN"))
+    with pytest.raises(UsageError, match="the crash that counts changed"):
+        find_culprit(masks(60), coin([[17]], 0.3), options, folder=tmp_path)
+
+
+def test_a_torn_last_line_is_left_out_with_a_warning(masks: Any, coin: Any, tmp_path: Path) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), SearchOptions(max_trials=9), folder=tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    file.write_bytes(file.read_bytes()[:-20])
+    with pytest.warns(EvidenceWarning, match="not a whole record"):
+        result = find_culprit(masks(60), coin([[17]], 0.3, 3), RESUME, folder=tmp_path)
+    assert result.names == ("c17",)
+
+
+def test_the_crash_that_counts_is_what_all_bad_showed(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    result = find_culprit(masks(60), coin([[17]], 0.3), folder=tmp_path)
+    assert result.signature == "the crash"
+
+
+def test_a_watcher_sees_every_build_and_every_trial(masks: Any, coin: Any, tmp_path: Path) -> None:
+    views: list[View] = []
+
+    class Eyes:
+        def see(self, view: View) -> None:
+            views.append(view)
+
+    builder, tester = masks(60), coin([[17]], 0.3)
+    result = find_culprit(builder, tester, folder=tmp_path, watcher=Eyes())
+    assert result.kind is Kind.SINGLE
+    assert sum(view.activity is Activity.BUILT for view in views) == len(builder.built)
+    trials = [view.spent.trials for view in views if view.activity is Activity.TESTING]
+    assert sorted(set(trials)) == list(range(tester.trials + 1))
+    assert views[-1].activity is Activity.DONE
+    assert views[-1].found == (("c17",),)
+    searching = [view for view in views if view.leaders]
+    assert all(view.candidates_left <= 60 for view in searching)
+    assert any(view.expected_s > 0 for view in searching)
+
+
+def test_somebody_may_ask_to_stop(masks: Any, coin: Any, tmp_path: Path) -> None:
+    tester = coin([[17]], 0.3)
+    result = find_culprit(
+        masks(60),
+        tester,
+        folder=tmp_path,
+        should_stop=lambda: "the machine is wanted" if tester.trials >= 7 else None,
+    )
+    assert (result.kind, result.why) == (Kind.UNRESOLVED, "the machine is wanted")
+    assert result.spent.trials == 7

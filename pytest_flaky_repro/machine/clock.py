@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 
-from pytest_flaky_repro.machine.process import cpu_seconds
+from pytest_flaky_repro.machine.process import cpu_seconds, is_in_line, wanted_seconds
 
-IDLE_SHARE = 0.1  # less CPU than this, of the wall time, is a guest that does nothing
+IDLE_SHARE = 0.1  # who wants less CPU than this, of the wall time, does nothing
+CROWDED_TIMES = 8  # of ``idle_s``
 LOOK_EVERY_S = 0.1
 
 
@@ -16,7 +17,8 @@ class PhaseClock:
     It expires when QEMU, counted from ``not_before`` on,
 
     * has used ``cpu_s`` seconds of CPU time (a spinning guest), or
-    * was silent for ``idle_s`` seconds using almost no CPU (a halted guest), or
+    * was silent for ``idle_s`` seconds and wanted almost no CPU (a halted guest; one that stands in
+      line for a CPU wants it), or
     * has had ``wall_cap_s`` seconds of wall time (the last resort).
 
     A guest that is merely starved by other load does neither of the first two.
@@ -29,14 +31,14 @@ class PhaseClock:
         self._cpu_s, self._idle_s, self._wall_cap_s = cpu_s, idle_s, wall_cap_s
         self._begins = time.monotonic() + not_before
         self._wall_0 = self._cpu_0 = 0.0
-        self._quiet_wall = self._quiet_cpu = 0.0
+        self._quiet_wall = self._quiet_cpu = self._quiet_wanted = 0.0
         self._looked = 0.0
         self._running = False
         self._why: str | None = None
 
     def progress(self) -> None:
         """The guest said something: it is not idle."""
-        self._quiet_wall, self._quiet_cpu = time.monotonic(), cpu_seconds(self._pid)
+        self._mark_quiet(time.monotonic(), cpu_seconds(self._pid))
 
     def next_look(self) -> float:
         """Seconds until a look at the limits can be worth it."""
@@ -53,15 +55,30 @@ class PhaseClock:
         """Which limit ended the phase."""
         return self._why or "within its limits"
 
+    def _mark_quiet(self, now: float, cpu: float) -> None:
+        self._quiet_wall, self._quiet_cpu = now, cpu
+        self._quiet_wanted = wanted_seconds(self._pid)
+
+    def _is_idle(self, quiet: float, cpu: float) -> bool:
+        """On a host so full that standing in line looks like work, silence must last longer."""
+        if quiet < self._idle_s:
+            return False
+        wanted = wanted_seconds(self._pid) - self._quiet_wanted
+        had = cpu - self._quiet_cpu
+        is_long = quiet >= CROWDED_TIMES * self._idle_s
+        if wanted < IDLE_SHARE * quiet and not is_in_line(self._pid):
+            return True
+        return is_long and had < IDLE_SHARE * quiet
+
     def _look(self, now: float, cpu: float) -> str | None:
         if not self._running:
             self._running = True
             self._wall_0, self._cpu_0 = now, cpu
-            self._quiet_wall, self._quiet_cpu = now, cpu
+            self._mark_quiet(now, cpu)
         if cpu - self._cpu_0 >= self._cpu_s:
             return f"QEMU used {cpu - self._cpu_0:.0f} s of CPU time (limit {self._cpu_s:g} s)"
         quiet = now - self._quiet_wall
-        if quiet >= self._idle_s and cpu - self._quiet_cpu < IDLE_SHARE * quiet:
+        if self._is_idle(quiet, cpu):
             return f"silent and idle for {quiet:.0f} s (limit {self._idle_s:g} s)"
         if now - self._wall_0 >= self._wall_cap_s:
             return f"{now - self._wall_0:.0f} s of wall time (limit {self._wall_cap_s:g} s)"

@@ -53,6 +53,37 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def wanted_seconds(pid: int) -> float:
+    """CPU time that a process had, and the time its threads stood in line for more.
+
+    The first two numbers of each thread's schedstat, in nanoseconds
+    (Documentation/scheduler/sched-stats.rst); only what it had, where the host's kernel keeps none.
+    """
+    total = 0
+    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        try:
+            had, waited = path.read_text().split()[:2]
+        except (OSError, ValueError):
+            continue  # that thread is gone
+        total += int(had) + int(waited)
+    return total / 1e9 if total else cpu_seconds(pid)
+
+
+def is_in_line(pid: int) -> bool:
+    """Whether a thread of it could run right now, or runs (state R in proc_pid_stat(5)).
+
+    A wait that is not over is in no schedstat yet.
+    """
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue  # that thread is gone
+        if text[text.rindex(")") + 2] == "R":
+            return True
+    return False
+
+
 def describe_exit(returncode: int, stderr: str) -> str:
     """Why QEMU is gone, in words."""
     import signal

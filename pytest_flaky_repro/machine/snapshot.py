@@ -142,7 +142,8 @@ class SnapshotMachine:
             facts = boot_guest(guest, booted.boot, self._cold.smp)
             facts = replace(facts, boot_s=booted.boot_s + facts.boot_s)
             if not facts.detail:
-                facts = replace(run_in(guest, order, facts, started), spent="")
+                # its memory is a copy: nothing is gained by letting it reboot
+                facts = replace(run_in(guest, order, facts, started, stays=True), spent="")
         finally:
             guest.kill()
         return replace(facts, console=frozen.console + FROM_HERE + facts.console)

@@ -13,6 +13,8 @@ from pytest_flaky_repro.machine import process
 from pytest_flaky_repro.machine.stop import StopSignal
 
 CHUNK = 1 << 16
+GATHER_S = 0.001  # an 8250 under TCG sends some 200 bytes in that time
+SEND_BUFFER = 1 << 20  # as much as the system allows: each byte takes the room of a packet
 
 
 class Role(enum.Enum):
@@ -38,11 +40,15 @@ class Streams:
         self._is_over = False
         self.woken = False
         self._selector = selectors.DefaultSelector()
+        self._urgent = selectors.DefaultSelector()  # what is never a byte among many
+        self._dribbles = False
         try:
             self._selector.register(stop, selectors.EVENT_READ, Role.STOP)
+            self._urgent.register(stop, selectors.EVENT_READ)
             for role in (Role.CONSOLE, Role.FRAMES, Role.QMP):
                 self._ours[role], self._theirs[role] = socket.socketpair()
                 self._ours[role].setblocking(False)
+                self._theirs[role].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
                 self._selector.register(self._ours[role], selectors.EVENT_READ, role)
         except BaseException:
             self.close()
@@ -67,6 +73,7 @@ class Streams:
                 end.close()
         self._pidfd = os.pidfd_open(self._process.pid)
         self._selector.register(self._pidfd, selectors.EVENT_READ, Role.EXIT)
+        self._urgent.register(self._pidfd, selectors.EVENT_READ)
         if self._process.stderr is not None:
             os.set_blocking(self._process.stderr.fileno(), False)
             self._selector.register(self._process.stderr, selectors.EVENT_READ, Role.STDERR)
@@ -77,8 +84,14 @@ class Streams:
         return self._process.poll() if self._process is not None else None
 
     def poll(self, timeout: float) -> list[tuple[Role, bytes]]:
-        """What arrived, waiting up to ``timeout`` seconds for the first of it."""
-        arrived = []
+        """What arrived, waiting up to ``timeout`` seconds for the first of it.
+
+        A serial port sends byte by byte, and to wake up for each would cost more than all else:
+        so after some have come, the next are given a millisecond to gather.
+        """
+        arrived: list[tuple[Role, bytes]] = []
+        if self._dribbles and timeout > GATHER_S:
+            self._urgent.select(GATHER_S)
         for key, _ in self._selector.select(timeout):
             if key.data in (Role.STOP, Role.EXIT, Role.WAKE):
                 self._selector.unregister(key.fileobj)  # said once; its owner is asked from now on
@@ -94,6 +107,7 @@ class Streams:
                 arrived.append((key.data, chunk))
             else:
                 self._selector.unregister(key.fileobj)
+        self._dribbles = any(role in (Role.CONSOLE, Role.FRAMES) for role, _ in arrived)
         return arrived
 
     def write(self, role: Role, data: bytes) -> None:
@@ -133,6 +147,7 @@ class Streams:
         """Gives every descriptor back; QEMU is killed first."""
         self.kill()
         self._selector.close()
+        self._urgent.close()
         for end in (*self._ours.values(), *self._theirs.values()):
             end.close()
         if self._process is not None and self._process.stderr is not None:

@@ -187,7 +187,8 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
     source = _rate_source(verdict)
     if verdict.still_needed is not None:
         lines.append(
-            f"{verdict.still_needed} more surviving {'boots' if verdict.shared else 'trials'} would make it safe at "
+            f"{verdict.still_needed} more surviving {'boots' if verdict.shared else 'trials'} "
+            "would make it safe at "
             f"{percent(design.min_rate)}{f' ({source})' if source else ''}; go on with "
             "--repro-resume, and a larger budget if it was spent."
         )

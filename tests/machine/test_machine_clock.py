@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -46,6 +47,16 @@ def test_a_sleeping_child_is_idle() -> None:
     with child("import time; time.sleep(1000)") as pid:
         clock = PhaseClock(pid, cpu_s=FOREVER, idle_s=0.4, wall_cap_s=FOREVER)
         assert "silent and idle" in wait_for(clock)
+
+
+def test_a_child_that_others_keep_from_running_is_not_idle() -> None:
+    """It has hardly any CPU time, as an idle one; but it stands in line for more."""
+    cpu = min(os.sched_getaffinity(0))
+    here = f"import os; os.sched_setaffinity(0, {{{cpu}}})"
+    last = f"{here}; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
+    with child(f"{here}\nwhile True: pass"), child(f"{last}\nwhile True: pass") as pid:
+        clock = PhaseClock(pid, cpu_s=FOREVER, idle_s=0.4, wall_cap_s=1.5)
+        assert "wall time" in wait_for(clock)
 
 
 def test_a_child_that_says_something_is_not_idle() -> None:

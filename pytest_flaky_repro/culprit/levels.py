@@ -61,7 +61,10 @@ class Levels:
         while True:
             link, chain, seen = self._chain(members, pool, rates, tallies, prior, known)
             best, sure = chain.best
-            if not self._is_settled(chain, first=not members):
+            proven = None if members else self._proven(chain, seen)
+            if proven is not None:
+                best, sure = proven, 1 - chain.probability(0)
+            elif not self._is_settled(chain, first=not members):
                 move = self._move(chain, costs, seen)
                 if move is None:
                     return self._stuck(members, link, chain, tallies)
@@ -95,6 +98,16 @@ class Levels:
                     tuple(members), probability, rates, place, len(whole), all_good, if_good
                 )
 
+    def _proven(self, chain: Chain, seen: Seen) -> int | None:
+        """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""
+        if not self._aim.confirm or chain.probability(0) > HALF:
+            return None
+        certain = self._aim.confidence / self._aim.error
+        for leap in seen.leaps:
+            if leap.crashed and chain.rates_now.odds(leap.survived, leap.crashed) >= certain:
+                return leap.at
+        return None
+
     def _is_settled(self, chain: Chain, *, first: bool) -> bool:
         """Whether the threshold is known.
 
@@ -118,7 +131,7 @@ class Levels:
     ) -> tuple[Link, Chain, Seen]:
         link, prior = self._link(sum(1 << m for m in members), pool, nothing)
         seen = Seen.of(link, tallies, None if members else known)
-        state = (seen.tests, seen.leaps, seen.same, rates)
+        state = (seen.tests, seen.leaps, seen.same, nothing, rates)
         key = (link.context, link.bits)
         before = self._chains.get(key)
         if before is not None and _equal(before[0], state):

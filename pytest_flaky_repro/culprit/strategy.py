@@ -23,7 +23,8 @@ ROUNDS_MAX = 8
 NOTHING_LATER = 0.01  # all good crashes too, after a culprit was found
 ANOTHER = 0.1  # prior probability of a second culprit
 COMPANION = 0.2  # of the error: what rates learned under selection leave of it (benchmarked)
-MINIMAL_DIRECT = 0.1  # what the trials without a member have to reach by themselves
+TO_NEXT_CRASH = 8  # half-lives of survival that one query may take
+MINIMAL_DIRECT = 0.02  # what the trials without a member have to reach by themselves
 
 
 class Strategy:
@@ -102,20 +103,23 @@ class Strategy:
 
     def _minimal(self, found: FoundSet, tallies: Tallies) -> FoundSet | Query:
         """The set less what it does not need. Of a single one its crash alone was the proof."""
-        members = found.members
+        members, aim = found.members, self._aim
         if len(members) == 1:
             return found
+        whole = tallies.of(found.mask)
+        if whole.crashed < aim.baseline_crashes:  # how often they crash, from them alone
+            return Query(found.mask, TO_NEXT_CRASH * found.rates.survivals_for(0.5), Phase.MINIMAL)
+        rates = learned_rates(whole.survived, whole.crashed, aim.noise)
         for member in members:
             mask = found.mask & ~(1 << member)
             tally = tallies.of(mask)
-            odds = found.rates.odds(tally.survived, tally.crashed)
-            if odds >= self._aim.confidence / self._aim.error:
+            odds = rates.odds(tally.survived, tally.crashed)
+            if odds >= aim.confidence / aim.error:
                 rest = tuple(m for m in members if m != member)
-                smaller = FoundSet(rest, found.probability, found.rates, found.place, found.size)
-                return self._minimal(smaller, tallies)
+                return self._minimal(replace(found, members=rest), tallies)
             if mask in tallies.skipped:
                 continue  # what its supersets said has to do
-            need = found.rates.survivals_for(MINIMAL_DIRECT, tally.survived, tally.crashed)
+            need = rates.survivals_for(MINIMAL_DIRECT, tally.survived, tally.crashed)
             if need > 0:
                 return Query(mask, need, Phase.MINIMAL)
         return found
@@ -135,7 +139,9 @@ class Strategy:
         rates = companions_of(found, taken, aim, tallies)
         odds = rates.odds(tally.survived, tally.crashed)
         if tally.crashed and odds >= aim.confidence / aim.error:
-            return learned_rates(tally.survived, tally.crashed, aim.noise)
+            if tally.crashed >= aim.baseline_crashes:
+                return learned_rates(tally.survived, tally.crashed, aim.noise)
+            return Query(rest, TO_NEXT_CRASH * rates.survivals_for(0.5), Phase.COMPLETE)
         need = max(
             rates.survivals_for(aim.error * COMPANION, tally.survived, tally.crashed),
             self._to_rule_all_good_out(found, tally),

@@ -82,9 +82,7 @@ def trial_time(text: str) -> float:
     if text == "auto":
         return AutoTime(DEFAULT_TRIAL_TIME)
     good = "a positive number of seconds, auto, or auto:S for what is best up to S seconds"
-    number = _number(
-        text.removeprefix("auto:"), float, lambda v: 0.0 < v < float("inf"), good
-    )
+    number = _number(text.removeprefix("auto:"), float, lambda v: 0.0 < v < float("inf"), good)
     return AutoTime(number) if text.startswith("auto:") else number
 
 

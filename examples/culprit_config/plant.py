@@ -4,7 +4,7 @@
 
 makes FOLDER/source (hard links where it can), in which umask(04242) panics in three calls of ten
 if HID_KENSINGTON and NLS_KOI8_R are both on, and FOLDER/good.config and FOLDER/bad.config, which
-differ in 104 options. SOURCE, Linux 6.1, must be clean (never built in); it is only read.
+differ in 114 options. SOURCE, Linux 6.1, must be clean (never built in); it is only read.
 Then, to find the two (about 14 builds, and 4 that confirm):
 
     flaky-repro culprit config --source FOLDER/source --good FOLDER/good.config \\

@@ -31,7 +31,10 @@ from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untest
 HERE = Path(__file__).parent
 EXAMPLE = HERE.parents[1] / "examples" / "culprit_config"
 PAIR = ("HID_KENSINGTON", "NLS_KOI8_R")
-BUILDS_MAX = 14  # to find; confirming builds come on top
+# Two of n options are one of n(n-1)/2 answers, and a kernel tells at most one bit: 12.7 kernels for
+# 114 options, 18.1 for 748. Simulated at this ratio of costs: a median of 14 and 21, and more by
+# bad luck. All bad, and what confirms, come on top.
+KERNELS_MAX = {114: 18, 748: 27}
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +136,7 @@ def test_two_of_748_options_are_found_in_few_kernels(linux: Path, tmp_path: Path
     assert found.kind is Kind.ALL_OF
     assert set(found.names) == set(dice.pair)
     confirming = sum(len(one.confirmations) for one in found.sets)
-    assert len(dice.kernels) - confirming <= 2 * 10
+    assert len(dice.kernels) - confirming - 1 <= KERNELS_MAX[748]
 
 
 # ---- kernels, built and booted
@@ -141,12 +144,12 @@ def test_two_of_748_options_are_found_in_few_kernels(linux: Path, tmp_path: Path
 
 @pytest.fixture
 def planted(linux: Path, tmp_path: Path) -> list[str]:
-    """The example's command: 234 options differ, two of them together crash in 30% of trials."""
+    """The example's command: 114 options differ, two of them together crash in 30% of trials."""
     example = runpy.run_path(str(EXAMPLE / "plant.py"))
     source = example["plant"](linux, tmp_path)
     good, bad = example["configurations"](source, tmp_path)
     files = ["--source", str(source), "--good", str(good), "--bad", str(bad)]
-    trials = ["--reproducer", str(EXAMPLE / "umask.c"), "--smp", "2", "--boot-timeout", "300"]
+    trials = ["--reproducer", str(EXAMPLE / "umask.c"), "--boot-timeout", "300"]
     where = ["--evidence", str(tmp_path / "evidence"), "--json"]
     program = [sys.executable, "-m", "pytest_flaky_repro", "culprit", "config"]
     return [*program, *files, *trials, *where]
@@ -168,7 +171,7 @@ def test_two_options_are_found_on_real_kernels_though_the_search_is_killed(
     [culprit] = found["culprits"]
     assert sorted(culprit["names"]) == sorted(PAIR)
     confirming = len(culprit["confirmations"])
-    assert found["spent"]["builds"] - confirming <= BUILDS_MAX
+    assert found["spent"]["builds"] - confirming - 1 <= KERNELS_MAX[114]
     assert {kernel: kernel.stat().st_mtime_ns for kernel in before} == before
 
 

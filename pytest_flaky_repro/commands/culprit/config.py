@@ -26,7 +26,7 @@ _X86 = ("x86", "x86_64", "i386")
 _MANY = 12
 _WORDS = {
     Claim.SUFFICIENT: "good with only these changed",
-    Claim.NECESSARY: "these but one",
+    Claim.NECESSARY: "good with fewer changed ({subset})",
     Claim.COMPLETE: "bad with only these changed back",
 }
 
@@ -120,7 +120,8 @@ def _confirmed(builder: ConfigBuilder, confirmation: Confirmation) -> list[str]:
     composition = builder.composition(confirmation.subset)
     image = confirmation.image
     where = image.kernel if image is not None else None
-    lines = [f"{_WORDS[confirmation.claim]}: {where if where is not None else 'not built'}"]
+    what = _WORDS[confirmation.claim].format(subset=confirmation.subset)
+    lines = [f"{what}: {where if where is not None else 'not built'}"]
     if composition.companions:
         lines.append(f"    with what that needs: {_some(composition.companions)}")
     if composition.missed:

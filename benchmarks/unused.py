@@ -48,7 +48,7 @@ def make_environment(folder: Path) -> Path:
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
     peers = ["pytest-benchmark", "pytest-rerunfailures", "pytest-probability"]
-    command = [python, "-m", "pip", "install", "--quiet", str(HERE), *peers]
+    command = [str(python), "-m", "pip", "install", "--quiet", str(HERE), *peers]
     subprocess.run(command, check=True)
     return python
 
@@ -59,7 +59,7 @@ def plain_environment() -> dict[str, str]:
 
 
 def collect_ms(python: Path, side: Side, folder: Path) -> float:
-    command = [python, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    command = [str(python), "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     if side.plugin is not None:
         command += ["-p", side.plugin]
     environment = {**plain_environment(), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

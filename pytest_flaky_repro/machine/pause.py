@@ -11,11 +11,9 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_flaky_repro.crash import Collector
-from pytest_flaky_repro.machine.console import ConsoleLog
 from pytest_flaky_repro.machine.conversation import Command, End, Ended, Gone, GuestGone, Ready
 from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.machine.qemu import QemuMachine
@@ -71,16 +69,11 @@ class PausingMachine:
         guest.hold()
 
 
-@dataclass(frozen=True)
 class HeldGuest:
     """A guest as a trial sees it, that is held before a crash ends it."""
 
-    guest: Guest
-    hold: Callable[[str], None]
-
-    @property
-    def console(self) -> ConsoleLog:
-        return self.guest.console
+    def __init__(self, guest: Guest, hold: Callable[[str], None]) -> None:
+        self.guest, self.hold, self.console = guest, hold, guest.console
 
     @property
     def exit_detail(self) -> str:
@@ -101,6 +94,9 @@ class HeldGuest:
         if end.how is Ended.SIGNAL or (end.how is Ended.EXIT and end.code):
             self.hold(f"the reproducer ended by {end.how.value} {end.code}")
         return end
+
+    def settle(self) -> str:
+        return self.guest.settle()
 
     def leave(self) -> None:
         self.guest.leave()

@@ -33,12 +33,13 @@ class PhaseClock:
         self._wall_0 = self._cpu_0 = 0.0
         self._quiet_wall = self._quiet_cpu = self._quiet_wanted = 0.0
         self._looked = 0.0
+        self._spoke = True  # its silence is counted from the first look on
         self._running = False
         self._why: str | None = None
 
     def progress(self) -> None:
-        """The guest said something: it is not idle."""
-        self._mark_quiet(time.monotonic(), cpu_seconds(self._pid))
+        """The guest said something: it is not idle. Noted at the next look, which is soon."""
+        self._spoke = True
 
     def next_look(self) -> float:
         """Seconds until a look at the limits can be worth it."""
@@ -74,6 +75,8 @@ class PhaseClock:
         if not self._running:
             self._running = True
             self._wall_0, self._cpu_0 = now, cpu
+        if self._spoke:
+            self._spoke = False
             self._mark_quiet(now, cpu)
         if cpu - self._cpu_0 >= self._cpu_s:
             return f"QEMU used {cpu - self._cpu_0:.0f} s of CPU time (limit {self._cpu_s:g} s)"

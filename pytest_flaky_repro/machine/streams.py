@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pytest_flaky_repro.machine import process
 from pytest_flaky_repro.machine.stop import StopSignal
 
-CHUNK = 1 << 16
-GATHER_S = 0.001  # an 8250 under TCG sends some 200 bytes in that time
-SEND_BUFFER = 1 << 20  # as much as the system allows: each byte takes the room of a packet
+CHUNK = 1 << 14
+GATHER_S = 0.002  # an 8250 under TCG sends some 400 bytes in that time
+SEND_BUFFER = 1 << 20  # as much as the system allows (some 500 bytes: each takes a packet's room)
 
 
 class Role(enum.Enum):
@@ -87,7 +87,7 @@ class Streams:
         """What arrived, waiting up to ``timeout`` seconds for the first of it.
 
         A serial port sends byte by byte, and to wake up for each would cost more than all else:
-        so after some have come, the next are given a millisecond to gather.
+        so after some have come, the next are given a moment to gather.
         """
         arrived: list[tuple[Role, bytes]] = []
         if self._dribbles and timeout > GATHER_S:

@@ -43,6 +43,7 @@ class Levels:
         self._aim = aim
         self._links: dict[tuple[int, tuple[int, ...], float], tuple[Link, Prior]] = {}
         self._chains: dict[tuple[int, int], tuple[object, Chain]] = {}
+        self._masks: dict[tuple[int, ...], int] = {}
         self.belief: Belief | None = None
 
     def find(
@@ -57,7 +58,7 @@ class Levels:
         aim, whole = self._aim, pool
         members: list[int] = []
         probability, place, prior, all_good, if_good = 1.0, 0, nothing, 0.0, rates
-        known = sum(1 << index for index in pool)  # its trials are in ``rates``
+        known = None if not pool else self._mask(pool)  # its trials are in ``rates``
         while True:
             link, chain, seen = self._chain(members, pool, rates, tallies, prior, known)
             best, sure = chain.best
@@ -98,6 +99,11 @@ class Levels:
                     tuple(members), probability, rates, place, len(whole), all_good, if_good
                 )
 
+    def _mask(self, pool: tuple[int, ...]) -> int:
+        if pool not in self._masks:
+            self._masks[pool] = sum(1 << index for index in pool)
+        return self._masks[pool]
+
     def _proven(self, chain: Chain, seen: Seen) -> int | None:
         """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""
         if not self._aim.confirm or chain.probability(0) > HALF:
@@ -127,7 +133,7 @@ class Levels:
         rates: Rates,
         tallies: Tallies,
         nothing: float,
-        known: int,
+        known: int | None,
     ) -> tuple[Link, Chain, Seen]:
         link, prior = self._link(sum(1 << m for m in members), pool, nothing)
         seen = Seen.of(link, tallies, None if members else known)

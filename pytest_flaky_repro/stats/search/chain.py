@@ -57,11 +57,20 @@ class Prior:
 
     def heaviest(self, first: int, after: int) -> int:
         """The threshold of most weight among ``first .. after - 1``; the middle one of equals."""
+        known = self._heaviest.get((first, after))
+        if known is not None:
+            return known
         import numpy as np
 
         weights = np.diff(self.below[first : after + 1])
         best = np.flatnonzero(weights >= weights.max() * (1 - 1e-9))
-        return first + int(best[len(best) // 2])
+        self._heaviest[first, after] = found = first + int(best[len(best) // 2])
+        return found
+
+    @cached_property
+    def _heaviest(self) -> dict[tuple[int, int], int]:
+        """Asked for again and again, by each chain with this prior."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -159,17 +168,20 @@ class Chain:
     @cached_property
     def best(self) -> tuple[int, float]:
         """The most probable threshold, and its probability."""
-        leaders = self.leaders(1)
-        return leaders[0]
+        return self.leaders[0]
 
-    def leaders(self, number: int) -> list[tuple[int, float]]:
+    @cached_property
+    def leaders(self) -> list[tuple[int, float]]:
         """The most probable thresholds, one of each segment, with their probabilities."""
+        edges, below, weights = self.edges.tolist(), self.prior.below, self.weights.tolist()
         found = []
-        for index in self.weights.argsort()[::-1][: number + 8]:
-            first, after = int(self.edges[index]), int(self.edges[index + 1])
+        for first, after, weight in zip(edges, edges[1:], weights, strict=True):
+            if weight <= 0:
+                continue
             at = first if after == first + 1 else self.prior.heaviest(first, after)
-            found.append((at, self.probability(at)))
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:number]
+            share = float((below[at + 1] - below[at]) / (below[after] - below[first]))
+            found.append((at, weight * share))
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
     def probability(self, threshold: int) -> float:
         """P(k = threshold)."""

@@ -22,7 +22,7 @@ from pytest_flaky_repro.stats.search.rates import Grid, Rates, is_loud, learned_
 ROUNDS_MAX = 8
 NOTHING_LATER = 0.01  # all good crashes too, after a culprit was found
 ANOTHER = 0.1  # prior probability of a second culprit
-COMPANION = 0.5  # of the error: what rates learned under selection leave of it (benchmarked)
+COMPANION = 0.2  # of the error: what rates learned under selection leave of it (benchmarked)
 TO_NEXT_CRASH = 8  # half-lives of survival that one query may take
 MINIMAL_DIRECT = 0.02  # what the trials without a member have to reach by themselves
 

@@ -175,7 +175,7 @@ class Chain:
         """The most probable thresholds, one of each segment, with their probabilities."""
         edges, below, weights = self.edges.tolist(), self.prior.below, self.weights.tolist()
         found = []
-        for first, after, weight in zip(edges, edges[1:], weights, strict=True):
+        for first, after, weight in zip(edges[:-1], edges[1:], weights, strict=True):
             if weight <= 0:
                 continue
             at = first if after == first + 1 else self.prior.heaviest(first, after)

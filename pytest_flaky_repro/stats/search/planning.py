@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.intp]
 
 PLACES = 48  # where the posterior is cut for new prefixes; finer cuts gain less than 0.1%
-GOOD_ENOUGH = 0.97  # of the best value: then the move that tells most, so that moves are few
+GOOD_ENOUGH = 0.98  # of the best value: then the move that tells most, so that moves are few
 LEAPS = 3
 LEAP_FROM = 0.05
 

@@ -195,12 +195,14 @@ def pytest_report_teststatus(
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
-    if _is_worker(config):
+    settings = settings_of(config)
+    is_wanted = _in_use(config) or settings["html"] or settings["metrics"]
+    if _is_worker(config) or not is_wanted:
         return
     from pytest_flaky_repro.progress import ProgressPrinter
 
     config.pluginmanager.register(ProgressPrinter(config), "flaky-repro-progress")
-    if settings_of(config)["html"] or settings_of(config)["metrics"]:
+    if settings["html"] or settings["metrics"]:
         from pytest_flaky_repro.report.outputs import Outputs
 
         config.pluginmanager.register(Outputs(config), "flaky-repro-outputs")

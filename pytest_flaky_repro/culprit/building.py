@@ -76,7 +76,8 @@ class Builder(Protocol):
     ``build`` returns an Image, or Skipped when this subset cannot be built. It may be asked for
     the same subset again, in this run and after a resume: keep what is costly. An image's files
     have to stay until the search ends. What no subset could survive (a missing compiler, a full
-    disk) is a UsageError or an InfrastructureError.
+    disk) is a UsageError or an InfrastructureError. A builder may also have ``describe(subset)``,
+    its own words for a subset.
     """
 
     @property

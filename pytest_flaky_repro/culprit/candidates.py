@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_flaky_repro.errors import UsageError
@@ -57,6 +57,8 @@ class Subset:
 
     def __str__(self) -> str:
         """For people: ``all bad``, ``the first 12 of 40``, ``only a, b``, ``all but c``."""
+        if self.universe.describe is not None:
+            return self.universe.describe(self)
         total, size = len(self.universe), len(self)
         if size in (0, total):
             return "all good" if size == 0 else "all bad"
@@ -73,8 +75,13 @@ class Subset:
 class Universe(Sequence[Candidate]):
     """All candidates, in the order in which the search's chain of prefixes takes them."""
 
-    def __init__(self, candidates: Iterable[Candidate]) -> None:
+    def __init__(
+        self,
+        candidates: Iterable[Candidate],
+        describe: Callable[[Subset], str] | None = None,
+    ) -> None:
         self._candidates = tuple(candidates)
+        self.describe = describe  # a backend's own words for a subset
         self._numbers = {c.name: number for number, c in enumerate(self._candidates)}
         twice = [n for n, times in Counter(c.name for c in self._candidates).items() if times > 1]
         if twice:

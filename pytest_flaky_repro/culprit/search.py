@@ -113,7 +113,7 @@ class _Search:
     ) -> None:
         self._builder, self._tester, self._options = builder, tester, options
         self._watcher, self._should_stop = watcher, should_stop
-        self._universe = Universe(builder.candidates)
+        self._universe = Universe(builder.candidates, getattr(builder, "describe", None))
         self._aim = Aim(
             [candidate.weight for candidate in self._universe],
             builder.shape,

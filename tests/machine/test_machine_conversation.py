@@ -124,7 +124,7 @@ def test_an_end_said_with_ones_last_breath_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "reason", "said"),
     [
-        ('ready(frames, "ttyS1"); start(frames)', Gone.EXITED, "status 0"),
+        ('ready(frames, "ttyS1"); start(frames)', Gone.KILLED, "status 0"),
         ('ready(frames, "ttyS1"); start(frames); sys.exit("no")', Gone.FAILED, "status 1: no"),
         ('ready(frames, "ttyS1"); start(frames); time.sleep(99)', Gone.STALLED, "silent and idle"),
         (

@@ -55,7 +55,7 @@ def test_the_file_has_the_figures_of_every_test_and_kernel(
 
 def test_what_was_void_and_lost_is_counted_apart(project: Project) -> None:
     project.machine("void=0.06, lost=0.06")
-    project.spawn(METRICS, "--repro-min-rate=0.1")
+    project.spawn(METRICS, "--repro-min-rate=0.1", "--repro-jobs=1")
     seen = samples(project.path / "flaky.prom")
     votes = [trial["outcome"] for trial in project.records("trial")]
     assert seen["void", SAFE, ""] == votes.count("boot_failed")

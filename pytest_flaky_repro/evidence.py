@@ -200,7 +200,7 @@ def load_history(folder: Path, plan: PlanRecord) -> History:
     newest, records = found[-1]
     if same and records[0]["type"] == "plan":
         newest, records = _last_of(same)  # what was tried in between stays what it is
-    _refuse_if_written(newest)
+    refuse_if_written(newest, "--repro-resume")
     if records[0]["type"] != "plan":
         msg = (
             f"--repro-resume: {newest} lost the line with its plan, so what its trials were is "
@@ -296,12 +296,37 @@ def _new_file(folder: Path) -> tuple[Path, int]:
     return path, os.open(path, flags, 0o644)
 
 
-def _refuse_if_written(path: Path) -> None:
+def without_copies(
+    records: Mapping[Path, list[dict[str, Any]]],
+) -> dict[Path, list[dict[str, Any]]]:
+    """Each file once, the fullest copy: an artifact unpacked twice must not count twice."""
+    kept: dict[tuple[str, str, str], Path] = {}
+    for file, lines in records.items():
+        if not lines or lines[0]["type"] != "plan":
+            continue  # a run that died before its plan was whole launched nothing
+        key = (file.name, lines[0]["created"], lines[0]["host"])
+        if key not in kept or len(lines) > len(records[kept[key]]):
+            kept[key] = file
+    return {file: records[file] for file in kept.values()}
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """The evidence files in a folder and below it; a file stands for itself."""
+    if folder.is_file():
+        yield folder
+    elif folder.is_dir():
+        yield from folder.rglob("trials-*.jsonl")
+    else:
+        raise UsageError(f"{folder}: no such folder. Give folders with evidence")
+
+
+def refuse_if_written(path: Path, option: str) -> None:
+    """UsageError, naming the ``option`` that wants to go on from it, while a run writes to it."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            msg = f"--repro-resume: {path} is still being written by another run. Wait for its end."
+            msg = f"{option}: {path} is still being written by another run. Wait for its end."
             raise UsageError(msg) from None
 
 

@@ -7,7 +7,7 @@ can change (stats/agreement.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,13 @@ from pytest_flaky_repro import crash
 from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
 from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.evidence import Trial, read_records, replayed
+from pytest_flaky_repro.evidence import (
+    Trial,
+    files_below,
+    read_records,
+    replayed,
+    without_copies,
+)
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds, plan_for
 from pytest_flaky_repro.stats.agreement import Agreement, hosts_agree, pool
@@ -59,11 +65,11 @@ class Combined:
 
 def read_jobs(folders: Sequence[Path]) -> list[Job]:
     """Every campaign's evidence below the folders; a file that another continues is part of it."""
-    files = sorted({file for folder in folders for file in _files(folder)})
+    files = sorted({file for folder in folders for file in files_below(folder)})
     if not files:
         names = ", ".join(str(folder) for folder in folders)
         raise UsageError(f"no evidence (trials-*.jsonl) was found below {names}")
-    records = _without_copies({file: list(read_records(file)) for file in files})
+    records = without_copies({file: list(read_records(file)) for file in files})
     heads = {file: r[0] for file, r in records.items() if r}
     continued = {file.parent / name for file, head in heads.items() for name in head["continues"]}
     return [
@@ -71,29 +77,6 @@ def read_jobs(folders: Sequence[Path]) -> list[Job]:
         for file, head in heads.items()
         if file not in continued and "lines" in head["parameters"]
     ]
-
-
-def _without_copies(
-    records: Mapping[Path, list[dict[str, Any]]],
-) -> dict[Path, list[dict[str, Any]]]:
-    """Each file once, the fullest copy: an artifact unpacked twice must not count twice."""
-    kept: dict[tuple[str, str, str], Path] = {}
-    for file, lines in records.items():
-        if not lines or lines[0]["type"] != "plan":
-            continue  # a run that died before its plan was whole launched nothing
-        key = (file.name, lines[0]["created"], lines[0]["host"])
-        if key not in kept or len(lines) > len(records[kept[key]]):
-            kept[key] = file
-    return {file: records[file] for file in kept.values()}
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_file():
-        yield folder
-    elif folder.is_dir():
-        yield from folder.rglob("trials-*.jsonl")
-    else:
-        raise UsageError(f"{folder}: no such folder. Give folders with the evidence of jobs")
 
 
 def _job(file: Path, head: Mapping[str, Any], records: Mapping[Path, list[dict[str, Any]]]) -> Job:

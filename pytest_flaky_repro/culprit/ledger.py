@@ -25,7 +25,7 @@ from pytest_flaky_repro.culprit.candidates import Universe
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
-from pytest_flaky_repro.evidence import SCHEMA, hostname, now, read_records
+from pytest_flaky_repro.evidence import SCHEMA, hostname, now, read_records, refuse_if_written
 
 FILES = "search-*.jsonl"
 
@@ -158,7 +158,7 @@ class Ledger:
             if records[0]["question"] != question.digest:
                 others.append((path, records[0]))
                 continue
-            _refuse_if_written(path)
+            refuse_if_written(path, "--resume")
             for record in records[1:]:
                 self.book.enter(record["type"], record)
             found.append(path.name)
@@ -198,15 +198,6 @@ class Ledger:
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
-
-
-def _refuse_if_written(path: Path) -> None:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"--resume: {path} is still being written by another run. Wait for its end."
-            raise UsageError(msg) from None
 
 
 def _another_question(path: Path, head: Mapping[str, Any], question: Question) -> UsageError:

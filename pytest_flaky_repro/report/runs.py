@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.evidence import Trial, read_records, replayed
+from pytest_flaky_repro.evidence import (
+    Trial,
+    files_below,
+    read_records,
+    replayed,
+    without_copies,
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ def runs_below(
     UsageError when there is none, unless that may be.
     """
     folders = list(folders)
-    files = sorted({file for folder in folders for file in _files(folder)})
+    files = sorted({file for folder in folders for file in files_below(folder)})
     runs = runs_of(file for file in files if file.resolve() not in but)
     if not runs and not may_be_none:
         names = ", ".join(str(folder) for folder in folders)
@@ -57,35 +63,12 @@ def runs_below(
 
 def runs_of(files: Iterable[Path]) -> list[Run]:
     """The runs of these files; a file that another one continues is part of that one's run."""
-    records = _without_copies({file: list(read_records(file)) for file in files})
+    records = without_copies({file: list(read_records(file)) for file in files})
     continued = {
         file.parent / name for file, lines in records.items() for name in lines[0]["continues"]
     }
     runs = [_run(file, records) for file in records if file not in continued]
     return sorted(runs, key=lambda run: (str(run.plan["created"]), run.file))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_file():
-        yield folder
-    elif folder.is_dir():
-        yield from folder.rglob("trials-*.jsonl")
-    else:
-        raise UsageError(f"{folder}: no such folder. Give folders with evidence")
-
-
-def _without_copies(
-    records: Mapping[Path, list[dict[str, Any]]],
-) -> dict[Path, list[dict[str, Any]]]:
-    """Each file once, the fullest copy: an artifact unpacked twice has no trials twice."""
-    kept: dict[tuple[str, str, str], Path] = {}
-    for file, lines in records.items():
-        if not lines or lines[0]["type"] != "plan":
-            continue  # a run that died before its plan was whole launched nothing
-        key = (file.name, lines[0]["created"], lines[0]["host"])
-        if key not in kept or len(lines) > len(records[kept[key]]):
-            kept[key] = file
-    return {file: records[file] for file in kept.values()}
 
 
 def _run(file: Path, records: Mapping[Path, list[dict[str, Any]]]) -> Run:

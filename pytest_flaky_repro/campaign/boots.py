@@ -30,7 +30,7 @@ class Sharing:
     size: int = 1
     counting: Counting = Counting.FIRST
     side_by_side: bool = False  # several threads may run trials of one boot
-    thrifty: bool = False  # a boot is left once its further trials took as long as it did itself
+    thrifty: bool = False  # a boot is left once its further trials took as long as the first did
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Finished:
     trial: Trial
     fault: Fault = Fault.NONE
     lost_with: str = ""
+    took_s: float = 0.0  # all of it: boot or restore, run, and QEMU's start and end
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Boot:
     has_started: bool = False
     taken: int = 0  # results that the leading thread has looked at
     results: list[Finished] = field(default_factory=list)
-    boot_s: float = 0.0
+    first_s: float = 0.0  # the first trial, for which the boot was made, and all further ones
     further_s: float = 0.0
 
     @property
@@ -68,10 +69,10 @@ class Boot:
         self.results.append(result)
         self.running -= 1
         if trial.place == 1:
-            self.boot_s = trial.boot_s
+            self.first_s = result.took_s
         else:
-            self.further_s += trial.boot_s + trial.exposure_s
-        costly = sharing.thrifty and self.further_s >= self.boot_s
+            self.further_s += result.took_s
+        costly = sharing.thrifty and self.further_s >= self.first_s
         full = self.drawn >= sharing.size
         if vote is not Vote.SURVIVAL or spent or costly or full:
             self.closed = True

@@ -496,7 +496,9 @@ class TrialLoop:
                 self._changed.notify_all()
 
         order = replace(arm.order(seed), seat=drawn.seat)
+        began = time.monotonic()
         facts = arm.machine.run(order, slot, self._stop, on_start)
+        took_s = time.monotonic() - began
         reading = read_facts(facts, arm.rules)
         trial = Trial(
             experiment=arm.experiment,
@@ -525,7 +527,8 @@ class TrialLoop:
                 kept = facts.console + (b"\n[reproducer's output]\n" + output if output else b"")
                 trial = self._with_console(trial, kept)
             self._writer.trial(trial)
-            ended = self._end(drawn, Finished(trial, facts.fault, facts.lost_with), trial.spent)
+            result = Finished(trial, facts.fault, facts.lost_with, took_s)
+            ended = self._end(drawn, result, trial.spent)
         if drawn.boot.closed and isinstance(arm.machine, SharesBoots):
             arm.machine.retire(drawn.boot.name)
         return ended

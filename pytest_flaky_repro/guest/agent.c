@@ -298,7 +298,8 @@ static void add_entropy(const char *payload)
 }
 
 /* A guest restored from a snapshot is told the time, and begins a moment of the host's choice
- * later: sleeping for most of it, spinning for the rest, so that ticks do not fall into step. */
+ * later: sleeping for most of it, spinning for the rest. Where the clock moves by whole ticks that
+ * ends on a tick, so turns of a loop follow: no two runs are then at one place between ticks. */
 static void set_off(const char *payload)
 {
     u64 epoch = number_of(payload, "epoch_ns"), delay = number_of(payload, "delay_us") * 1000ul;
@@ -310,6 +311,7 @@ static void set_off(const char *payload)
     struct timespec asleep = {0, (i64)(delay > 1000000ul ? delay - 1000000ul : 0)};
     if (asleep.nsec) SYS(SYS_ppoll, 0, 0, &asleep, 0, 0);
     while (now_ns() < until) {}
+    for (volatile u64 turns = number_of(payload, "turns"); turns; turns--) {}
 }
 
 static void become(struct command *c, int output, int failure)

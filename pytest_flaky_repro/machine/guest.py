@@ -45,6 +45,7 @@ from pytest_flaky_repro.machine.streams import Role, Streams
 
 READY_REPEATS = 2
 JITTER_US = 20_000  # a restored run begins so much later at most: some ticks of any guest's timer
+JITTER_TURNS = 500_000  # and of a loop: a tick or so of an emulated guest
 OTHER_BOOTS = "Use --repro-boot batch or cold, or another QEMU (--repro-qemu)."
 PARTS_MAX = 10_000  # of output: the agent sends 8 KiB as it comes, be it byte by byte, and a tail
 DIGITS_MAX = 20  # of a number of 64 bits, all that the agent has
@@ -277,6 +278,7 @@ class Guest:
             return {
                 "entropy": protocol.pack(entropy),
                 "delay_us": str(secrets.randbelow(JITTER_US)),
+                "turns": str(secrets.randbelow(JITTER_TURNS)),
                 "epoch_ns": str(time.time_ns()),
             }
         return {"fresh": "1"} if self._cleans_up and self._runs else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,6 +49,8 @@ TELLER = r"""
         return 0;
     }
 """
+
+RUNS = 8  # all on the same one of six ticks: once in some 80,000
 
 
 class Copies:
@@ -98,17 +101,18 @@ def descriptors() -> set[str]:
 
 @pytest.mark.parametrize("smp", [1, 2])
 def test_copies_share_their_boot_and_nothing_since(lab: Lab, smp_kernel: Path, smp: int) -> None:
-    """The same seed on purpose: fresh entropy does not depend on it."""
-    import time
+    """The same seed on purpose: fresh entropy does not depend on it.
 
+    Without a better clock this kernel counts ticks, and some runs may begin on the same one.
+    """
     with copies(lab, TELLER, smp_kernel, smp=smp) as made:
-        found = [made.trial(place) for place in (1, 2, 3)]
-    assert [outcome(facts) for facts in found] == [Outcome.SURVIVED] * 3, found[-1].detail
+        found = [made.trial(place) for place in range(1, RUNS + 1)]
+    assert [outcome(facts) for facts in found] == [Outcome.SURVIVED] * RUNS, found[-1].detail
     words = [facts.end.output.decode().split() for facts in found if facts.end is not None]
     randoms, uptimes, clocks, left, boots = (list(column) for column in zip(*words, strict=True))
-    assert len(set(randoms)) == 3
-    assert len(set(uptimes)) == 3, "no two began at the same moment of the guest's time"
-    assert left == ["0"] * 3
+    assert len(set(randoms)) == RUNS
+    assert len(set(uptimes)) > 1, "they begin at moments of their own"
+    assert left == ["0"] * RUNS
     assert len(set(boots)) == 1
     assert all(abs(int(clock) - time.time()) < 600 for clock in clocks)
     assert found[0].boot_s > found[1].boot_s > 0

@@ -2,10 +2,11 @@
 
     python benchmarks/throughput.py --kernel bzImage [--trials 16] [--fake-trials 10000]
 
-Four tables from one run, on one kernel and one reproducer that survives at once:
+Five tables from one run, on one kernel and one reproducer that survives at once:
 
 * trials per second and per core with 1 to 8 guests at once in one pytest process, for each boot
   mode; more guests than cores only wait for slots, which the table shows;
+* seconds to a *safe* verdict, which here takes 12 boots, by the number of slots in use;
 * the same trials as 1 to 4 tests over ``pytest -n 1`` to ``-n 4``;
 * memory of a running guest (PSS of its QEMU, in MiB), beside the memory it was given;
 * CPU time and memory (RSS) of the pytest process itself over many trials of a fake machine.
@@ -113,6 +114,24 @@ def guests_table(kernel: Path, trials: int, folder: Path) -> None:
             )
 
 
+def verdict_table(kernel: Path, folder: Path) -> None:
+    print("\n### To a safe verdict of 12 boots (rate at most 20% at 93%)\n")
+    print("| boot | wall s with 1 slot | 2 slots | 4 jobs |")
+    print("|---|---|---|---|")
+    question = ("--repro-min-rate=0.2", "--confidence=0.93", "--reproducer=survivor.c")
+    for mode in MODES:
+        walls = [
+            run(
+                pytest_command(
+                    kernel, 1000, *question, f"--repro-jobs={n}", f"--repro-boot={mode}"
+                ),
+                folder,
+            ).wall
+            for n in (1, 2, 4)
+        ]
+        print(f"| {mode} | {' | '.join(f'{wall:.1f}' for wall in walls)} |", flush=True)
+
+
 def workers_table(kernel: Path, trials: int, folder: Path) -> None:
     print(f"\n### 4 tests of {trials} trials each over xdist\n")
     print("| workers | trials/s | CPU s per trial | wall s |")
@@ -206,6 +225,7 @@ def main() -> None:
         (folder / "survivor.c").write_text(SURVIVOR)
         (folder / "sleeper.c").write_text(SLEEPER)
         guests_table(kernel, options.trials, folder)
+        verdict_table(kernel, folder)
         workers_table(kernel, options.trials // 2, folder)
         memory_table(kernel, folder)
         fake_table(kernel, options.fake_trials, folder)

@@ -1,9 +1,9 @@
 """A search's evidence: append-only JSON lines, on disk before they count.
 
 One file a run, in the search's folder. The head says what was searched for; then come builds,
-skips and trials, each a line with its own checksum (the format of evidence.py). Going on means
-reading all files of the same question: counts add up in any order, so evidence of another run, or
-of another machine, may simply be put beside them.
+skips and trials, each a line with its own checksum (the format of evidence.py), and what the run
+answered. Going on means reading all files of the same question: counts add up in any order, so
+evidence of another run, or of another machine, may simply be put beside them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.crash import Signature
-from pytest_flaky_repro.culprit.candidates import Universe
+from pytest_flaky_repro.culprit.candidates import Subset, Universe
+from pytest_flaky_repro.culprit.result import CulpritSet, Kind
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
@@ -68,9 +69,16 @@ class Book:
     others: Counter[str] = field(default_factory=Counter)
     infrastructure: int = 0
     untestable: dict[str, str] = field(default_factory=dict)
+    words: dict[int, str] = field(default_factory=dict)  # a subset, as its backend puts it
+    answer: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of the newest run that came to its end
 
     def enter(self, kind: str, record: Mapping[str, Any]) -> None:
         """Counts one record."""
+        self.answer = record if kind == "answer" else {}
+        if "words" in record:
+            self.words[int(record["mask"], 16)] = record["words"]
         if kind == "build":
             self._build(int(record["mask"], 16), record["image"], record["seconds"])
         elif kind == "skip":
@@ -142,6 +150,7 @@ class Ledger:
             "question": question.digest,
             **asdict(question),
             "candidates": [candidate.name for candidate in universe],
+            "weights": [candidate.weight for candidate in universe],
             "info": dict(info),
             "created": now(),
             "host": hostname(),
@@ -166,12 +175,12 @@ class Ledger:
             raise _another_question(*others[-1], question)
         return tuple(found)
 
-    def build(self, mask: int, image: str, seconds: float, kernel: str) -> None:
-        facts = {"mask": f"{mask:x}", "image": image, "seconds": seconds, "kernel": kernel}
-        self._enter("build", facts)
+    def build(self, subset: Subset, image: str, seconds: float, kernel: str) -> None:
+        facts = {"image": image, "seconds": seconds, "kernel": kernel}
+        self._enter("build", _named(subset) | facts)
 
-    def skip(self, mask: int, reason: str, seconds: float) -> None:
-        self._enter("skip", {"mask": f"{mask:x}", "reason": reason, "seconds": seconds})
+    def skip(self, subset: Subset, reason: str, seconds: float) -> None:
+        self._enter("skip", _named(subset) | {"reason": reason, "seconds": seconds})
 
     def untestable(self, image: str, reason: str) -> None:
         self._enter("untestable", {"image": image, "reason": reason})
@@ -179,6 +188,17 @@ class Ledger:
     def trial(self, image: str, report: TrialReport) -> None:
         facts = asdict(report) | {"image": image, "outcome": report.outcome.value, "at": now()}
         self._enter("trial", facts)
+
+    def answer(self, kind: Kind, sets: Iterable[CulpritSet], probability: float, why: str) -> None:
+        """How this run ended: for readers. A search that goes on thinks for itself."""
+        facts = {
+            "kind": kind.value,
+            "sets": [{"names": found.names, "probability": found.probability} for found in sets],
+            "probability": probability,
+            "why": why,
+            "at": now(),
+        }
+        self._enter("answer", facts)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -198,6 +218,10 @@ class Ledger:
             os.fdatasync(self._descriptor)
         except OSError as error:
             raise _cannot_write(self.path, error) from error
+
+
+def _named(subset: Subset) -> dict[str, str]:
+    return {"mask": f"{subset.mask:x}", "words": str(subset)}
 
 
 def _another_question(path: Path, head: Mapping[str, Any], question: Question) -> UsageError:

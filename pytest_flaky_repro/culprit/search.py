@@ -140,7 +140,7 @@ class _Search:
             found = self._strategy.found
             answer = Answer(Kind.UNRESOLVED, found, self._best(), str(enough))
         self._see(None, Activity.DONE)
-        return result_of(
+        result = result_of(
             answer,
             self._strategy.belief,
             self._universe,
@@ -150,6 +150,8 @@ class _Search:
             evidence=self._ledger.path,
             signature=str(self._target() or ""),
         )
+        self._ledger.answer(result.kind, result.sets, result.probability, result.why)
+        return result
 
     def _search(self) -> Answer:
         while True:
@@ -180,12 +182,12 @@ class _Search:
         built = self._builder.build(subset)
         seconds = round(time.monotonic() - began, 3)
         if isinstance(built, Skipped):
-            self._ledger.skip(mask, built.reason, seconds)
+            self._ledger.skip(subset, built.reason, seconds)
             self._see(query, Activity.BUILT)
             return None
         is_known = built.id in tallies.images and built.id not in tallies.built.get(mask, ())
         if built.id not in tallies.built.get(mask, ()):
-            self._ledger.build(mask, built.id, seconds, str(built.kernel or built.artefact))
+            self._ledger.build(subset, built.id, seconds, str(built.kernel or built.artefact))
         self._images[mask] = built
         self._see(query, Activity.BUILT)
         return None if is_known else built

@@ -56,7 +56,7 @@ def duration(seconds: float) -> str:
 
 def report_lines(result: Result) -> list[str]:
     """The report at the end of a search."""
-    lines = [printable(headline(result))]
+    lines = [printable(headline(result.kind, [found.names for found in result.sets]))]
     for found in result.sets:
         lines += _set_lines(found, result, many=len(result.sets) > 1)
     if result.kind is Kind.UNRESOLVED:
@@ -65,24 +65,24 @@ def report_lines(result: Result) -> list[str]:
         lines.append(f"    {result.why}; a rate of {upwards(result.rate[2])} or more is ruled out")
     elif result.kind is Kind.NOT_HERE:
         lines += [
-            f"    {result.why}: P = {_probability(result.probability)}",
+            f"    {result.why}: P = {probability(result.probability)}",
             "    what makes it crash is outside of the candidates, in what good and bad share",
         ]
     return [*lines, *_footer(result)]
 
 
-def headline(result: Result) -> str:
-    """The answer in one line."""
-    sets = [" and ".join(found.names) for found in result.sets]
-    if result.kind is Kind.SINGLE:
+def headline(kind: Kind, names: Sequence[Sequence[str]]) -> str:
+    """The answer in one line; ``names`` are those of each set."""
+    sets = [" and ".join(members) for members in names]
+    if kind is Kind.SINGLE:
         return f"culprit: {sets[0]}"
-    if result.kind is Kind.ALL_OF:
+    if kind is Kind.ALL_OF:
         return f"culprits, only together: {sets[0]}"
-    if result.kind is Kind.ANY_OF:
+    if kind is Kind.ANY_OF:
         return f"{len(sets)} culprits, each by itself: {'; '.join(sets)}"
-    if result.kind is Kind.NOT_HERE:
+    if kind is Kind.NOT_HERE:
         return "not in these candidates: it crashes with all of them good"
-    if result.kind is Kind.NO_CRASH:
+    if kind is Kind.NO_CRASH:
         return "no crash: with all candidates bad it did not crash (often enough)"
     return "unresolved" + (f", found so far: {'; '.join(sets)}" if sets else "")
 
@@ -94,7 +94,7 @@ def _set_lines(found: CulpritSet, result: Result, *, many: bool) -> list[str]:
     details = [c for c in found.candidates if c.detail]
     lines += [printable(f"    {c.name}: {c.detail}") for c in details]
     wanted = confidence(result.confidence)
-    lines.append(f"    P(culprit) = {_probability(found.probability)}, asked for: {wanted}")
+    lines.append(f"    P(culprit) = {probability(found.probability)}, asked for: {wanted}")
     for each in found.confirmations:
         lines += [f"    {line}" for line in _confirmation(each, result)]
     return lines
@@ -215,6 +215,6 @@ def _odds(leader: Leader) -> str:
     return percent(leader.probability)
 
 
-def _probability(value: float) -> str:
+def probability(value: float) -> str:
     """Rounded down: 0.99987 -> 99.98%."""
     return downwards(value) if value < 0.995 else f"{int(value * 10_000) / 100:g}%"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_flaky_repro.culprit.aim import Aim
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import FILES, Book
 from pytest_flaky_repro.culprit.links import Link, Seen
+from pytest_flaky_repro.culprit.result import Kind
 from pytest_flaky_repro.evidence import read_records
 from pytest_flaky_repro.report import plots
+from pytest_flaky_repro.report.culprit import headline, probability
 from pytest_flaky_repro.stats.search.chain import Chain, Prior
 from pytest_flaky_repro.stats.search.rates import learned_rates
 
@@ -20,10 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MEANING = (
-    "The percentages are posterior probabilities, from these trials alone, of being the first "
-    "candidate without which the crash is gone, all candidates equal beforehand. The search itself "
-    "also weighs what it knows of the candidates, and confirms: its answer is what flaky-repro "
-    "culprit printed."
+    "The suspects' percentages are posterior probabilities, from these trials, of being the first "
+    "candidate without which the crash is gone. The search's answer also rests on what confirmed "
+    "it: the trials without the culprit, and with nothing else."
 )
 ROWS_MOST, SUSPECTS_MOST, LABELS_MOST = 60, 12, 14
 
@@ -46,9 +47,10 @@ class _Records:
     """The files of one question, read."""
 
     candidates: Sequence[str]
-    files: list[Path]
-    book: Book
-    campaigns: set[Path]
+    weights: Sequence[float]  # none in evidence of before they were written down
+    files: list[Path] = field(default_factory=list)
+    book: Book = field(default_factory=Book)
+    campaigns: set[Path] = field(default_factory=set)
 
 
 def searches_below(folders: Iterable[Path]) -> list[Search]:
@@ -59,7 +61,9 @@ def searches_below(folders: Iterable[Path]) -> list[Search]:
         if not records or records[0]["type"] != "search":
             continue  # a run that died before its head was whole tried nothing
         question = str(records[0]["question"])
-        known = found.setdefault(question, _Records(records[0]["candidates"], [], Book(), set()))
+        head = records[0]
+        fresh = _Records(head["candidates"], head.get("weights", ()))
+        known = found.setdefault(question, fresh)
         known.files.append(file)
         for record in records[1:]:
             known.book.enter(record["type"], record)
@@ -73,7 +77,9 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _search(records: _Records) -> Search:
-    universe = Universe([Candidate(name) for name in records.candidates])
+    weights = records.weights or [1.0] * len(records.candidates)
+    pairs = zip(records.candidates, weights, strict=True)
+    universe = Universe([Candidate(name, weight) for name, weight in pairs])
     book, drawn = records.book, []
     suspects = _suspects(universe, book)
     prefixes = _prefixes(universe, book)
@@ -84,10 +90,6 @@ def _search(records: _Records) -> Search:
     trials = sum(tally.trials for tally in book.tallies.images.values())
     crashes = sum(tally.crashed for tally in book.tallies.images.values())
     builds, skips = len(book.tallies.built), len(book.tallies.skipped)
-    word = "No candidate stands out: all bad never crashed, or was not run."
-    if suspects:
-        name, chance = suspects[0]
-        word = f"Most suspect: {name} ({100 * chance:.3g}%)"
     lines = [
         (
             f"{len(universe)} candidates, {builds} subsets built, {skips} that could not be; "
@@ -98,13 +100,27 @@ def _search(records: _Records) -> Search:
     ]
     return Search(
         title=f"Culprit search: {records.files[-1].parent.name}",
-        word=word,
+        word=_word(book.answer, suspects),
         lines=lines,
         head=("bad in the build", "crashed", "survived", "note"),
         rows=_rows(universe, book),
         plots=drawn,
         campaigns=frozenset(records.campaigns),
     )
+
+
+def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]]) -> str:
+    """What the newest run said at its end; before that, who is most suspect."""
+    if answer:
+        kind = Kind(answer["kind"])
+        said = headline(kind, [found["names"] for found in answer["sets"]])
+        if kind is Kind.UNRESOLVED:
+            return f"{said}: {answer['why']}"
+        return f"{said} (P = {probability(answer['probability'])})"
+    if not suspects:
+        return "No candidate stands out: all bad never crashed, or was not run."
+    name, chance = suspects[0]
+    return f"Most suspect: {name} ({100 * chance:.3g}%)"
 
 
 def _rows(universe: Universe, book: Book) -> list[tuple[str, ...]]:
@@ -114,7 +130,8 @@ def _rows(universe: Universe, book: Book) -> list[tuple[str, ...]]:
     for mask in masks[:ROWS_MOST]:
         tally = book.tallies.of(mask)
         note = book.tallies.skipped.get(mask, "")
-        rows.append((str(Subset(universe, mask)), f"{tally.crashed}", f"{tally.survived}", note))
+        words = book.words.get(mask) or str(Subset(universe, mask))
+        rows.append((words, f"{tally.crashed}", f"{tally.survived}", note))
     if len(masks) > ROWS_MOST:
         rows.append((f"{len(masks) - ROWS_MOST} more", "", "", ""))
     return rows
@@ -122,7 +139,7 @@ def _rows(universe: Universe, book: Book) -> list[tuple[str, ...]]:
 
 def _suspects(universe: Universe, book: Book) -> list[tuple[str, float]]:
     """The posterior over the first level's chain of prefixes; empty before the first crash."""
-    aim = Aim(weights=[1.0] * len(universe))
+    aim = Aim(weights=[candidate.weight for candidate in universe])
     everything = book.tallies.of(aim.everything)
     if not everything.crashed:
         return []

@@ -16,6 +16,7 @@ from pytest_flaky_repro.culprit.testing import TrialReport
 from pytest_flaky_repro.culprit.watching import Activity, View
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import EvidenceWarning
+from pytest_flaky_repro.report.searches import searches_below
 
 RESUME = SearchOptions(resume=True)
 
@@ -160,3 +161,12 @@ def test_somebody_may_ask_to_stop(masks: Any, coin: Any, tmp_path: Path) -> None
     )
     assert (result.kind, result.why) == (Kind.UNRESOLVED, "the machine is wanted")
     assert result.spent.trials == 7
+
+
+def test_what_the_search_answered_is_its_last_record(masks: Any, coin: Any, tmp_path: Path) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3, 1), folder=tmp_path)
+    last = records(tmp_path)[-1]
+    assert (last["type"], last["kind"]) == ("answer", "single")
+    assert [found["names"] for found in last["sets"]] == [["c17"]]
+    (found,) = searches_below([tmp_path])
+    assert found.word.startswith("culprit: c17 (P = ")

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from pytest_flaky_repro.culprit.candidates import Candidate, Universe
+from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import Ledger, Question
+from pytest_flaky_repro.culprit.result import CulpritSet, Kind
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.report import page
-from pytest_flaky_repro.report.searches import searches_below
+from pytest_flaky_repro.report.searches import Search, searches_below
 
 CANDIDATES = ["a.o", "b.o", "<script>.o", "d.o", "e.o", "f.o", "g.o", "h.o"]
 
 
-def search(folder: Path, culprit: int, *, record: str = "") -> None:
+def search(
+    folder: Path,
+    culprit: int,
+    *,
+    record: str = "",
+    answer: Kind | None = None,
+    heavy: str = "",
+    describe: Callable[[Subset], str] | None = None,
+) -> None:
     """Halving by hand: prefixes that hold the culprit crash half of the time."""
-    universe = Universe([Candidate(name) for name in CANDIDATES])
+    each = [Candidate(name, 1000.0 if name == heavy else 1.0) for name in CANDIDATES]
+    universe = Universe(each, describe)
     question = Question(universe.digest, "builder", "tester", None)
     ledger = Ledger(folder, question, universe, resume=False, info={})
     for length in (8, 4, 2, 3, 0):
         mask = (1 << length) - 1
-        ledger.build(mask, f"image {length}", 1.0, "bzImage")
+        ledger.build(Subset(universe, mask), f"image {length}", 1.0, "bzImage")
         for trial in range(12):
             crashes = length > culprit and trial % 2 == 0
             outcome = TrialOutcome.CRASHED if crashes else TrialOutcome.SURVIVED
             report = TrialReport(outcome, 1.0, seed=f"{trial}", title="", record=record)
             ledger.trial(f"image {length}", report)
-    ledger.skip(0b1010, "ld: undefined <symbol>", 0.5)
+    ledger.skip(Subset(universe, 0b1010), "ld: undefined <symbol>", 0.5)
+    if answer is not None:
+        found = CulpritSet((universe[culprit],), 0.995, ())
+        ledger.answer(answer, [found] if answer is Kind.SINGLE else [], 0.995, "for a reason")
     ledger.close()
 
 
@@ -35,6 +49,43 @@ def test_the_first_candidate_that_matters_is_the_most_suspect(tmp_path: Path) ->
     (found,) = searches_below([tmp_path])
     assert found.word.startswith("Most suspect: <script>.o (9")
     assert [plot.title for plot in found.plots] == ["Tested prefixes", "Suspects"]
+
+
+def test_a_search_that_ended_is_headed_by_its_answer(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, answer=Kind.SINGLE)
+    (found,) = searches_below([tmp_path])
+    assert found.word == "culprit: <script>.o (P = 99.5%)"
+
+
+def test_a_search_that_was_gone_on_with_has_no_answer_yet(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, answer=Kind.UNRESOLVED)
+    search(tmp_path, culprit=2)
+    (found,) = searches_below([tmp_path])
+    assert found.word.startswith("Most suspect")
+
+
+def test_a_search_that_was_cut_short_says_why(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, answer=Kind.UNRESOLVED)
+    (found,) = searches_below([tmp_path])
+    assert found.word == "unresolved: for a reason"
+
+
+def test_suspects_have_the_weight_that_the_search_gave_them(tmp_path: Path) -> None:
+    """Prefixes of 2 and 4 leave two candidates; a heavy one is believed before its trials."""
+    search(tmp_path / "even", culprit=2)
+    search(tmp_path / "uneven", culprit=2, heavy="b.o")
+    even, uneven = (searches_below([tmp_path / name])[0] for name in ("even", "uneven"))
+    assert share_of("b.o", even) != share_of("b.o", uneven)
+
+
+def share_of(name: str, found: Search) -> str:
+    return next(row[1] for row in found.plots[1].table.rows if row[0] == name)
+
+
+def test_a_backends_own_words_for_a_subset_are_kept(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, describe=lambda subset: f"{len(subset)} patched")
+    (found,) = searches_below([tmp_path])
+    assert [row[0] for row in found.rows][:2] == ["8 patched", "4 patched"]
 
 
 def test_every_subset_has_a_row_and_a_build_failure_its_reason(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
     python benchmarks/culprit.py                              all cells, 10,000 runs each
     python benchmarks/culprit.py --runs 200                   the same in some minutes
     python benchmarks/culprit.py --kinds single --rates 0.3 --builds 10 --methods full known
+    python benchmarks/culprit.py --first 200 --runs 300 --save later.jsonl     runs 200 to 499
+    python benchmarks/culprit.py --tables early.jsonl later.jsonl              one table of pieces
 
 685 candidates; a trial costs 1, a build costs B; all bad and all good are built already. A cell is
 a kind (none, single, or, and), the crash rate p of a trial with a culprit in, and B. Two culprits
@@ -12,21 +14,26 @@ Methods: full (p unknown, baseline and confirmations counted), bare (p unknown, 
 stops at the first threshold), known (as bare, told p), hash (the 32 kernels), fixed (bisection with
 10 trials a step), told (bisection with trials enough for p), go (the rule of Go's bisect, each run
 wrapped in trials enough for p), bayesect (git_bayesect 1.2's own code; pip install git_bayesect).
-Every row is Markdown.
+Every row is Markdown. Each run has a seed of its own, so a table may be made in pieces, on several
+machines: --save appends a line for each cell that was finished (the same command again goes on
+with those that were not), and --tables adds them up.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
 from functools import cache
+from pathlib import Path
 
 from pytest_flaky_repro.culprit.aim import Aim, Answer
 from pytest_flaky_repro.culprit.hashing import hash_masks
@@ -278,11 +285,15 @@ class Cell:
 
 @dataclass
 class Outcomes:
+    """Counts of answers; how many runs took so many builds, trials, and cost so much."""
+
     exact: int = 0
     wrong: int = 0
     unresolved: int = 0
-    builds: list[int] = field(default_factory=list)
-    trials: list[int] = field(default_factory=list)
+    builds: Counter[float] = field(default_factory=Counter)
+    trials: Counter[float] = field(default_factory=Counter)
+    costs: Counter[float] = field(default_factory=Counter)
+    seconds: float = 0.0  # of all processes
 
     def merge(self, other: Outcomes) -> None:
         self.exact += other.exact
@@ -290,37 +301,42 @@ class Outcomes:
         self.unresolved += other.unresolved
         self.builds += other.builds
         self.trials += other.trials
+        self.costs += other.costs
+        self.seconds += other.seconds
 
 
 def simulate(cell: Cell, first: int, after: int) -> Outcomes:
     """Runs ``first .. after - 1`` of a cell; each has a seed of its own."""
-    outcomes = Outcomes()
+    outcomes, began = Outcomes(), time.process_time()
     for number in range(first, after):
         rng = random.Random(f"{cell} {number}")
         world = World(cell.truth(rng), cell.p, rng)
         found = METHODS[cell.method](world, cell.build)
-        outcomes.builds.append(world.builds)
-        outcomes.trials.append(world.trials)
+        outcomes.builds[world.builds] += 1
+        outcomes.trials[world.trials] += 1
+        outcomes.costs[world.trials + cell.build * world.builds] += 1
         if found is None:
             outcomes.unresolved += 1
         elif found == world.sets:
             outcomes.exact += 1
         else:
             outcomes.wrong += 1
+    outcomes.seconds = time.process_time() - began
     return outcomes
 
 
-def row(cell: Cell, got: Outcomes, seconds: float) -> str:
-    costs = [t + cell.build * b for t, b in zip(got.trials, got.builds, strict=True)]
-    runs, mean = len(costs), statistics.fmean(costs)
+def row(cell: Cell, got: Outcomes) -> str:
+    costs, runs = sorted(got.costs.elements()), got.costs.total()
+    mean = statistics.fmean(costs)
     against = f"{mean / cell.bound:.2f}" if cell.bound else ""
-    ninth = sorted(costs)[int(0.9 * runs)]
+    builds, trials = (statistics.median(each.elements()) for each in (got.builds, got.trials))
     parts = [
         *(cell.method, cell.kind, f"{cell.p:g}", f"{cell.build:g}", f"{runs}"),
-        *(f"{statistics.median(got.builds):g}", f"{statistics.median(got.trials):g}"),
-        *(f"{mean:.0f}", f"{statistics.median(costs):.0f}", f"{ninth:.0f}", against),
+        *(f"{builds:g}", f"{trials:g}"),
+        *(f"{mean:.0f}", f"{statistics.median(costs):.0f}", f"{costs[int(0.9 * runs)]:.0f}"),
+        against,
         *(f"{100 * n / runs:.2f}" for n in (got.exact, got.wrong, got.unresolved)),
-        f"{1000 * seconds / runs:.0f}",
+        f"{1000 * got.seconds / runs:.0f}",
     ]
     return f"| {' | '.join(parts)} |"
 
@@ -340,29 +356,112 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
                         yield Cell(kind, p, build, method)
 
 
+# --- pieces ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Runs ``first .. after - 1`` of a cell."""
+
+    cell: Cell
+    first: int
+    after: int
+    got: Outcomes
+
+    def line(self) -> str:
+        histograms = {
+            name: sorted(getattr(self.got, name).items()) for name in ("builds", "trials", "costs")
+        }
+        return json.dumps(
+            {
+                "cell": asdict(self.cell),
+                "first": self.first,
+                "after": self.after,
+                "got": asdict(self.got) | histograms,
+            }
+        )
+
+    @classmethod
+    def of(cls, line: str) -> Piece:
+        read = json.loads(line)
+        got = read["got"]
+        for name in ("builds", "trials", "costs"):
+            got[name] = Counter(dict(got[name]))
+        return cls(Cell(**read["cell"]), read["first"], read["after"], Outcomes(**got))
+
+
+def pieces_in(files: Iterable[Path]) -> list[Piece]:
+    return [Piece.of(line) for file in files for line in file.read_text().splitlines()]
+
+
+def overlap(pieces: Iterable[Piece]) -> str | None:
+    """Says which runs of a cell are there twice."""
+    upto: dict[Cell, int] = {}
+    for piece in sorted(pieces, key=lambda each: (each.first, each.after)):
+        if piece.first < upto.get(piece.cell, 0):
+            until = min(upto[piece.cell], piece.after) - 1
+            return f"runs {piece.first} to {until} of {piece.cell} are there twice"
+        upto[piece.cell] = piece.after
+    return None
+
+
+def merged(pieces: Iterable[Piece]) -> dict[Cell, Outcomes]:
+    whole: dict[Cell, Outcomes] = {}
+    for piece in pieces:
+        whole.setdefault(piece.cell, Outcomes()).merge(piece.got)
+    return whole
+
+
+def planned(options: argparse.Namespace) -> Iterator[Piece]:
+    """What is to be simulated, its outcomes still empty."""
+    for cell in cells(options):
+        after = options.first + options.runs
+        after = min(after, SLOW_RUNS.get(cell.method, after))
+        if options.first < after:
+            yield Piece(cell, options.first, after, Outcomes())
+
+
+def run(piece: Piece, pool: Executor, jobs: int) -> None:
+    """Fills its outcomes."""
+    step = max(1, (piece.after - piece.first) // (8 * jobs))
+    parts = [
+        pool.submit(simulate, piece.cell, first, min(first + step, piece.after))
+        for first in range(piece.first, piece.after, step)
+    ]
+    for part in parts:
+        piece.got.merge(part.result())
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--kinds", nargs="+", default=["none", "single", "or", "and"])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.9, 0.3, 0.05])
-    parser.add_argument("--builds", nargs="+", type=float, default=[0, 2, 10, 100])
+    parser.add_argument("--builds", nargs="+", type=float, default=[0.0, 2.0, 10.0, 100.0])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
+    parser.add_argument("--save", type=Path, help="append each finished cell to this file")
+    parser.add_argument("--tables", nargs="+", type=Path, help="print what was saved, run nothing")
     options = parser.parse_args(argv)
+    saved = [file for file in options.tables or [options.save] if file]
+    known = pieces_in(file for file in saved if options.tables or file.exists())
+    done = {(piece.cell, piece.first, piece.after) for piece in known}
+    todo = [] if options.tables else planned(options)
+    plan = [piece for piece in todo if (piece.cell, piece.first, piece.after) not in done]
+    if twice := overlap([*known, *plan]):
+        parser.error(f"{twice} ({', '.join(map(str, saved))}): take one away, or another --first")
     print(HEAD, "|---" * HEAD.count(" | ") + "|---|", sep="\n", flush=True)
+    if options.tables:
+        print(*(row(cell, got) for cell, got in merged(known).items()), sep="\n")
+        return
     with ProcessPoolExecutor(options.jobs) as pool:
-        for cell in cells(options):
-            runs = min(options.runs, SLOW_RUNS.get(cell.method, options.runs))
-            step = max(1, runs // (8 * options.jobs))
-            began = time.monotonic()
-            parts = [
-                pool.submit(simulate, cell, first, min(first + step, runs))
-                for first in range(0, runs, step)
-            ]
-            total = Outcomes()
-            for part in parts:
-                total.merge(part.result())
-            print(row(cell, total, (time.monotonic() - began) * options.jobs), flush=True)
+        for piece in plan:
+            run(piece, pool, options.jobs)
+            print(row(piece.cell, piece.got), flush=True)
+            if options.save:
+                with options.save.open("a") as file:
+                    print(piece.line(), file=file)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pytest_flaky_repro.culprit.aim import Aim, Answer, FoundSet, Phase, Query
 from pytest_flaky_repro.culprit.building import Shape
-from pytest_flaky_repro.culprit.links import Link, Seen
+from pytest_flaky_repro.culprit.links import Link, Lookout, Seen
 from pytest_flaky_repro.culprit.result import Kind
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.stats.search.chain import Chain, Prior
@@ -41,9 +41,10 @@ class Levels:
 
     def __init__(self, aim: Aim) -> None:
         self._aim = aim
-        self._links: dict[tuple[int, tuple[int, ...], float], tuple[Link, Prior]] = {}
-        self._chains: dict[tuple[int, int], tuple[object, Chain]] = {}
-        self._masks: dict[tuple[int, ...], int] = {}
+        self._links: dict[tuple[int, int, float], tuple[Link, Prior]] = {}
+        self._lookouts: dict[tuple[int, int], Lookout] = {}
+        self._chains: dict[tuple[int, int], Chain] = {}
+        self._pools: list[tuple[tuple[int, ...], int]] = []  # of each round, with its mask
         self.belief: Belief | None = None
 
     def find(
@@ -55,12 +56,14 @@ class Levels:
         nothing: float,
     ) -> Query | FoundSet | Answer:
         """The next query for one culprit set in ``pool``, which is known to crash; or the set."""
-        aim, whole = self._aim, pool
+        aim, size, bits, context = self._aim, len(pool), self._mask(pool), 0
         members: list[int] = []
-        probability, place, prior, all_good, if_good = 1.0, 0, nothing, 0.0, rates
-        known = None if not pool else self._mask(pool)  # its trials are in ``rates``
+        probability, place, all_good, if_good = 1.0, 0, 0.0, rates
+        known = bits or None  # its trials are in ``rates``
         while True:
-            link, chain, seen = self._chain(members, pool, rates, tallies, prior, known)
+            link, prior = self._link(context, bits, nothing)
+            seen = self._lookout(link, tallies, None if members else known).seen()
+            chain = self._chain(link, prior, rates, seen)
             best, sure = chain.best
             proven = None if members else self._proven(chain, seen)
             if proven is not None:
@@ -74,16 +77,8 @@ class Levels:
             probability *= sure
             if best == 0:
                 if members:
-                    last = chain.rates_given(0)
-                    return FoundSet(
-                        tuple(sorted(members)),
-                        probability,
-                        last,
-                        place,
-                        len(whole),
-                        all_good,
-                        if_good,
-                    )
+                    found, last = tuple(sorted(members)), chain.rates_given(0)
+                    return FoundSet(found, probability, last, place, size, all_good, if_good)
                 return Answer(Kind.NOT_HERE, (), probability, "all good crashes too")
             if len(members) == TOGETHER_MAX:
                 why = f"more than {TOGETHER_MAX} candidates are needed together"
@@ -91,18 +86,19 @@ class Levels:
             rates = chain.rates_given(best)
             if not members:
                 place, all_good, if_good = best, chain.probability(0), chain.rates_given(0)
-            prior = aim.one_more if members else aim.alone
-            members.append(pool[best - 1])
-            pool = pool[: best - 1]
+            nothing = aim.one_more if members else aim.alone
+            member = link.pool[best - 1]
+            members.append(member)
+            context, bits = context | 1 << member, bits & ((1 << member) - 1)
             if aim.shape is Shape.CHAIN or not aim.confirm:
-                return FoundSet(
-                    tuple(members), probability, rates, place, len(whole), all_good, if_good
-                )
+                return FoundSet(tuple(members), probability, rates, place, size, all_good, if_good)
 
     def _mask(self, pool: tuple[int, ...]) -> int:
-        if pool not in self._masks:
-            self._masks[pool] = sum(1 << index for index in pool)
-        return self._masks[pool]
+        for known, mask in self._pools:  # by identity: a hash would read all of it
+            if known is pool:
+                return mask
+        self._pools.append((pool, sum(1 << index for index in pool)))
+        return self._pools[-1][1]
 
     def _proven(self, chain: Chain, seen: Seen) -> int | None:
         """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""
@@ -126,35 +122,30 @@ class Levels:
             sure += chain.probability(0)
         return sure >= aim.confidence
 
-    def _chain(
-        self,
-        members: list[int],
-        pool: tuple[int, ...],
-        rates: Rates,
-        tallies: Tallies,
-        nothing: float,
-        known: int | None,
-    ) -> tuple[Link, Chain, Seen]:
-        link, prior = self._link(sum(1 << m for m in members), pool, nothing)
-        seen = Seen.of(link, tallies, None if members else known)
-        state = (seen.tests, seen.leaps, seen.same, nothing, rates)
+    def _lookout(self, link: Link, tallies: Tallies, apart: int | None) -> Lookout:
         key = (link.context, link.bits)
-        before = self._chains.get(key)
-        if before is not None and _equal(before[0], state):
-            chain = before[1]
-        else:
-            alone = self._aim.one_more if members else self._aim.alone
-            chain = Chain(prior, rates, seen.tests, seen.leaps, seen.same, alone)
-            self._chains[key] = (state, chain)
-        self.belief = Belief(link, chain)
-        return link, chain, seen
+        known = self._lookouts.get(key)
+        if known is None or known.tallies is not tallies:
+            self._lookouts[key] = known = Lookout(link, tallies, apart)
+        return known
 
-    def _link(self, context: int, pool: tuple[int, ...], nothing: float) -> tuple[Link, Prior]:
-        key = (context, pool, nothing)
+    def _chain(self, link: Link, prior: Prior, rates: Rates, seen: Seen) -> Chain:
+        key = (link.context, link.bits)
+        chain = self._chains.get(key)
+        if chain is None or not _is_of(chain, prior, rates, seen):
+            alone = self._aim.one_more if link.context else self._aim.alone
+            chain = Chain(prior, rates, seen.tests, seen.leaps, seen.same, alone)
+            self._chains[key] = chain
+        self.belief = Belief(link, chain)
+        return chain
+
+    def _link(self, context: int, bits: int, nothing: float) -> tuple[Link, Prior]:
+        key = (context, bits, nothing)
         if key not in self._links:
+            pool = tuple(index for index in range(bits.bit_length()) if bits >> index & 1)
             weights = [self._aim.weights[index] for index in pool]
             prior = Prior.of(nothing if pool else 1.0, weights)
-            self._links[key] = Link.of(context, pool), prior
+            self._links[key] = Link(context, pool, bits), prior
         return self._links[key]
 
     def _move(self, chain: Chain, costs: Costs, seen: Seen) -> Move | None:
@@ -172,10 +163,12 @@ class Levels:
         return Answer(Kind.UNRESOLVED, (), 1.0, why)
 
 
-def _equal(a: object, b: tuple[object, ...]) -> bool:
+def _is_of(chain: Chain, prior: Prior, rates: Rates, seen: Seen) -> bool:
     """Rates are compared by identity: they hold arrays, and are made anew only if they changed."""
     return (
-        isinstance(a, tuple)
-        and a[-1] is b[-1]
-        and all(x == y for x, y in zip(a[:-1], b[:-1], strict=True))
+        chain.prior is prior
+        and chain.rates is rates
+        and chain.tests == seen.tests
+        and chain.leaps == seen.leaps
+        and chain.same == seen.same
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_flaky_repro.culprit.tallies import Tallies
+from pytest_flaky_repro.culprit.tallies import Tallies, Tally
 from pytest_flaky_repro.stats.search.chain import Counts
 from pytest_flaky_repro.stats.search.planning import Ground
 
@@ -75,35 +76,99 @@ class Seen:
     @classmethod
     def of(cls, link: Link, tallies: Tallies, apart: int | None) -> Seen:
         """``apart`` is a mask whose trials are known from elsewhere: the baseline's."""
-        tests, leaps, same = [], [], []
+        return Lookout(link, tallies, apart).seen()
+
+
+@dataclass
+class Witness:
+    """An image, and where it stands on a link: on prefixes, on leaps, or with a prefix inside."""
+
+    tally: Tally
+    masks: int
+    prefixes: tuple[int, ...]
+    leaps: tuple[int, ...]
+    counts: Counts | None  # as they were when last asked; None: it has nothing to say
+
+    @classmethod
+    def of(cls, link: Link, tally: Tally, masks: Sequence[int], apart: int | None) -> Witness:
+        prefixes = [place for mask in masks if (place := link.place(mask)) is not None]
+        leaps = [place for mask in masks if (place := link.leap_place(mask)) is not None]
+        within = [place for mask in masks if (place := link.covered(mask)) is not None]
+        at = max(prefixes) if prefixes else leaps[0] if leaps else max(within, default=None)
+        counts = None if at is None or apart in masks else Counts(at, 0, 0)
+        return cls(tally, len(masks), tuple(prefixes), tuple(leaps), counts)
+
+    def now(self) -> Counts | None:
+        """Its trials, if there are any that say something."""
+        tally, counts = self.tally, self.counts
+        if counts is None:
+            return None
+        if tally.survived != counts.survived or tally.crashed != counts.crashed:
+            self.counts = counts = Counts(counts.at, tally.survived, tally.crashed)
+        if tally.crashed and not (self.prefixes or self.leaps):
+            return None
+        return counts if tally.survived or tally.crashed else None
+
+
+class Lookout:
+    """Sees tallies from one link: where images stand is found once, then only counts are read."""
+
+    def __init__(self, link: Link, tallies: Tallies, apart: int | None) -> None:
+        self.tallies = tallies
+        self._link = link
+        self._apart = apart
+        self._growth = -1
+        self._witnesses: dict[str, Witness] = {}
+        self._tests: list[Witness] = []
+        self._leaps: list[Witness] = []
+        self._seen = Seen((), (), (), Ground())
+
+    def seen(self) -> Seen:
+        """What the tallies say now; the same object as before if that is nothing new."""
+        before = self._seen
+        if is_grown := self._growth != self.tallies.growth:
+            self._look_around()
+        tests = tuple([counts for each in self._tests if (counts := each.now())])
+        leaps = tuple([counts for each in self._leaps if (counts := each.now())])
+        if is_grown:
+            self._seen = Seen(tests, leaps, self._same(), self._ground())
+        elif tests != before.tests or leaps != before.leaps:
+            self._seen = Seen(tests, leaps, before.same, before.ground)
+        return self._seen
+
+    def _look_around(self) -> None:
+        """Something was built or skipped."""
+        tallies, known = self.tallies, self._witnesses
+        self._growth = tallies.growth
+        for image, masks in tallies.masks.items():
+            if image not in known or known[image].masks != len(masks):
+                tally = tallies.images[image]
+                known[image] = Witness.of(self._link, tally, masks, self._apart)
+        speaking = [each for each in known.values() if each.counts is not None]
+        self._leaps = [each for each in speaking if each.leaps and not each.prefixes]
+        self._tests = [each for each in speaking if each.prefixes or not each.leaps]
+
+    def _same(self) -> tuple[tuple[int, int], ...]:
+        several = (each.prefixes for each in self._witnesses.values() if len(each.prefixes) > 1)
+        return tuple((min(prefixes), max(prefixes)) for prefixes in several)
+
+    def _ground(self) -> Ground:
         built: set[int] = set()
         leaps_built: set[int] = set()
         no_leaps: set[int] = set()
-        for image, masks in tallies.masks.items():
-            tally = tallies.images[image]
-            counts = tally.trials > 0 and apart not in masks
-            places = [place for mask in masks if (place := link.place(mask)) is not None]
-            jumps = [place for mask in masks if (place := link.leap_place(mask)) is not None]
-            if places:
-                built.update(places)
-                no_leaps.update(jumps)  # as a prefix: what there is to learn is learned there
-                if len(places) > 1:
-                    same.append((min(places), max(places)))
-                if counts:
-                    tests.append(Counts(max(places), tally.survived, tally.crashed))
-                continue
-            leaps_built.update(jumps)
-            no_leaps.update(jumps[1:])  # the same image: once is enough
-            if counts and jumps:
-                leaps.append(Counts(jumps[0], tally.survived, tally.crashed))
-            elif counts and not tally.crashed:
-                within = [place for mask in masks if (place := link.covered(mask)) is not None]
-                tests += [Counts(max(within), tally.survived, 0)] if within else []
-        ground = Ground(
-            built,
-            {place for mask in tallies.skipped if (place := link.place(mask)) is not None},
-            leaps_built,
-            no_leaps
-            | {place for mask in tallies.skipped if (place := link.leap_place(mask)) is not None},
+        for each in self._witnesses.values():
+            if each.prefixes:
+                built.update(each.prefixes)
+                no_leaps.update(each.leaps)  # as a prefix: what there is to learn is learned there
+            elif each.leaps:
+                leaps_built.update(each.leaps)
+                no_leaps.update(each.leaps[1:])  # the same image: once is enough
+        skipped = self.tallies.skipped
+        return Ground(
+            frozenset(built),
+            frozenset(j for mask in skipped if (j := self._link.place(mask)) is not None),
+            frozenset(leaps_built),
+            frozenset(no_leaps).union(
+                k for mask in skipped if (k := self._link.leap_place(mask)) is not None
+            ),
         )
-        return cls(tuple(tests), tuple(leaps), tuple(same), ground)

@@ -191,14 +191,14 @@ def companions_of(found: FoundSet, taken: int, aim: Aim, tallies: Tallies) -> Ra
 
     From all images with ``found`` in and without ``taken``, what earlier rounds found.
     """
-    whole = aim.everything & ~taken
+    whole, members = aim.everything & ~taken, found.mask
     exposures = []
     for image, masks in tallies.masks.items():
         tally = tallies.images[image]
         for mask in masks:
-            if mask & found.mask == found.mask and not mask & taken:
-                both = _both(mask, found, whole)
-                if tally.trials and both is not None:
+            if mask & members == members and not mask & taken:
+                both = _both(mask, found, whole) if tally.trials else None
+                if both is not None:
                     exposures.append(Exposure(both, tally.survived, tally.crashed))
                 break
     return _companion_rates(found.rates.grid, tuple(sorted(exposures)))

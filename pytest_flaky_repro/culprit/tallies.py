@@ -29,6 +29,7 @@ class Tallies:
     masks: dict[str, list[int]] = field(default_factory=dict)  # of each image
     built: dict[int, list[str]] = field(default_factory=dict)  # images of each mask
     skipped: dict[int, str] = field(default_factory=dict)
+    growth: int = 0  # of everything but the counts: until it changes, what they belong to holds
 
     def of(self, mask: int) -> Tally:
         """The trials of a subset."""
@@ -42,11 +43,14 @@ class Tallies:
         self.images.setdefault(image, Tally())
         masks = self.masks.setdefault(image, [])
         if mask not in masks:
+            self.growth += 1
             masks.append(mask)
             self.built.setdefault(mask, []).append(image)
 
     def skip(self, mask: int, reason: str) -> None:
-        self.skipped.setdefault(mask, reason)
+        if mask not in self.skipped:
+            self.growth += 1
+            self.skipped[mask] = reason
 
     def survive(self, image: str, times: int = 1) -> None:
         self.images[image].survived += times

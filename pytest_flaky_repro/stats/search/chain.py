@@ -6,12 +6,14 @@ so the state is one row of rates per segment, whatever the number of candidates.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flaky_repro.stats.search.rates import Rates
+from pytest_flaky_repro.stats.search.segments import Prior, Segments, Tried
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
+__all__ = ["ANOTHER", "Chain", "Counts", "Prior"]
 
 ANOTHER = 1e-3  # prior probability that a certain candidate is a culprit besides the first
 
@@ -30,47 +33,6 @@ class Counts(NamedTuple):
     at: int
     survived: int
     crashed: int
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Prior weights of the thresholds 0..N, cumulated: ``below[k]`` is the weight of all < k."""
-
-    below: Floats
-
-    @classmethod
-    def of(cls, nothing: float, weights: Sequence[float]) -> Prior:
-        """``nothing`` is the probability of threshold 0; the rest is shared by ``weights``."""
-        import numpy as np
-
-        shares = np.array(weights, dtype=float)
-        each = [nothing] if not len(shares) else [nothing, *((1 - nothing) * shares / shares.sum())]
-        return cls(np.concatenate([[0.0], np.cumsum(each)]))
-
-    @property
-    def thresholds(self) -> int:
-        return len(self.below) - 1
-
-    def between(self, first: Ints, after: Ints) -> Floats:
-        weight: Floats = self.below[after] - self.below[first]
-        return weight
-
-    def heaviest(self, first: int, after: int) -> int:
-        """The threshold of most weight among ``first .. after - 1``; the middle one of equals."""
-        known = self._heaviest.get((first, after))
-        if known is not None:
-            return known
-        import numpy as np
-
-        weights = np.diff(self.below[first : after + 1])
-        best = np.flatnonzero(weights >= weights.max() * (1 - 1e-9))
-        self._heaviest[first, after] = found = first + int(best[len(best) // 2])
-        return found
-
-    @cached_property
-    def _heaviest(self) -> dict[tuple[int, int], int]:
-        """Asked for again and again, by each chain with this prior."""
-        return {}
 
 
 @dataclass(frozen=True)
@@ -92,70 +54,54 @@ class Chain:
     alone: float = 0.9
 
     @cached_property
-    def edges(self) -> Ints:
-        """Segment i holds the thresholds ``edges[i] .. edges[i + 1] - 1``."""
-        import numpy as np
-
-        cuts = {0, self.prior.thresholds}
-        cuts.update(test.at + 1 for test in self.tests)
-        for low, high in self.same:
-            cuts.update((low + 1, high + 1))
-        for leap in self.leaps:
-            cuts.update((1, leap.at, leap.at + 1))
-        kept = sorted(cut for cut in cuts if cut <= self.prior.thresholds)
-        return np.array(kept, dtype=np.intp)
+    def segments(self) -> Segments:
+        """What the trials cut the thresholds into."""
+        tests, leaps = (tuple([each.at for each in seen]) for seen in (self.tests, self.leaps))
+        return self.prior.cut(Tried(tests, leaps, self.same))
 
     @cached_property
     def mass(self) -> Floats:
         """The posterior, segments x rates; adds up to 1."""
         import numpy as np
 
-        first, after = self.edges[:-1], self.edges[1:]
-        log = self._log_likelihood(first)
-        for leap in self.leaps:
-            log += self._log_leap(leap, first)
-        weight = self.prior.between(first, after)
-        for low, high in self.same:
-            weight = np.where((first > low) & (first <= high), 0.0, weight)
-        log -= log[weight > 0].max()
-        mass: Floats = weight[:, None] * self.rates.weights * np.exp(np.minimum(log, 0.0))
+        segments = self.segments
+        log: Floats = (segments.able @ self._counts) @ self.rates.grid.lifts
+        if self.leaps:
+            self._add_leaps(log)
+        if segments.impossible is not None:
+            log[segments.impossible] = -np.inf
+        log -= log.max()
+        mass: Floats = np.exp(log, out=log)
+        mass *= segments.possible[:, None]
+        mass *= self.rates.weights
         mass /= mass.sum()
         return mass
 
-    def _log_likelihood(self, first: Ints) -> Floats:
+    @cached_property
+    def _counts(self) -> Floats:
+        """Of each test, then of each leap: its place, survivals, crashes."""
         import numpy as np
 
-        grid = self.rates.grid
-        if not self.tests:
-            return np.zeros((len(first), len(grid.rates)))
-        counts = np.array(self.tests, dtype=float)
-        able = first[:, None] <= counts[:, 0]
-        loud = np.outer(counts[:, 1], grid.log_survival) + np.outer(counts[:, 2], grid.log_crash)
-        quiet = counts[:, 1] * np.log1p(-grid.noise) + counts[:, 2] * np.log(grid.noise)
-        log: Floats = able @ loud + (~able @ quiet)[:, None]
-        return log
+        flat = [number for seen in (self.tests, self.leaps) for each in seen for number in each]
+        return np.array(flat, dtype=float).reshape(-1, 3)
 
-    def _log_leap(self, leap: Counts, first: Ints) -> Floats:
-        import numpy as np
+    @cached_property
+    def _lifts(self) -> Floats:
+        """Log-likelihoods of each leap's trials, can crash against cannot, leaps x rates."""
+        lifts: Floats = self._counts[len(self.tests) :] @ self.rates.grid.lifts
+        return lifts
 
-        loud, quiet = self._leap_likelihoods(leap)
-        log = np.broadcast_to(quiet, (len(first), len(loud))).copy()
-        if leap.crashed:  # below: it may be a culprit besides; above: then it was the threshold
-            besides = np.log1p(-ANOTHER) + quiet, np.log(ANOTHER) + loud
-            log[first < leap.at] = np.logaddexp(*besides)
-        log[first == 0] = loud  # where the context is enough, everything crashes
-        log[first == leap.at] = np.logaddexp(
-            np.log(self.alone) + loud, np.log1p(-self.alone) + quiet
-        )
-        return log
+    @cached_property
+    def _alone(self) -> Floats:
+        """As ``_lifts``, of the leap's own threshold, which is enough or is not."""
+        return _either(self.alone, self._lifts)
 
-    def _leap_likelihoods(self, leap: Counts) -> tuple[Floats, Floats]:
-        import numpy as np
-
-        grid = self.rates.grid
-        loud = leap.survived * grid.log_survival + leap.crashed * grid.log_crash
-        quiet = leap.survived * np.log1p(-grid.noise) + leap.crashed * np.log(grid.noise)
-        return loud, np.full_like(loud, quiet)
+    def _add_leaps(self, log: Floats) -> None:
+        """What leaps say of thresholds above 0 (against *cannot crash*, as all of ``log``)."""
+        log += self.segments.leapt @ self._alone
+        for leap, lift in zip(self.leaps, self._lifts, strict=True):
+            if leap.crashed:  # below: it may be a culprit besides; above: then it was the threshold
+                log[1 : self.segments.index(leap.at)] += _either(ANOTHER, lift)
 
     # ---- what follows from it
 
@@ -166,37 +112,34 @@ class Chain:
         return weight
 
     @cached_property
-    def best(self) -> tuple[int, float]:
-        """The most probable threshold, and its probability."""
-        return self.leaders[0]
+    def _peaks(self) -> Floats:
+        """The probability of the most probable threshold of each segment."""
+        peaks: Floats = self.weights * self.segments.peak_shares
+        return peaks
 
     @cached_property
-    def leaders(self) -> list[tuple[int, float]]:
-        """The most probable thresholds, one of each segment, with their probabilities."""
-        edges, below, weights = self.edges.tolist(), self.prior.below, self.weights.tolist()
-        found = []
-        for first, after, weight in zip(edges[:-1], edges[1:], weights, strict=True):
-            if weight <= 0:
-                continue
-            at = first if after == first + 1 else self.prior.heaviest(first, after)
-            share = float((below[at + 1] - below[at]) / (below[after] - below[first]))
-            found.append((at, weight * share))
-        return sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    def best(self) -> tuple[int, float]:
+        """The most probable threshold, and its probability."""
+        index = int(self._peaks.argmax())
+        return int(self.segments.peaks[index]), float(self._peaks[index])
+
+    def leaders(self, least: float) -> list[tuple[int, float]]:
+        """Thresholds of at least this probability, one of each segment, most probable first."""
+        at, peaks = self.segments.peaks, self._peaks
+        found = [(int(at[i]), float(peaks[i])) for i in (peaks >= least).nonzero()[0]]
+        return sorted(found, key=lambda pair: (-round(pair[1], 9), pair[0]))
 
     def probability(self, threshold: int) -> float:
         """P(k = threshold)."""
-        index = self._segment(threshold)
-        share = self._share(threshold, threshold + 1, index)
-        return float(self.weights[index]) * share
+        segments = self.segments
+        return float(self.weights[segments.index(threshold)]) * segments.share(threshold)
 
     def posterior(self) -> Floats:
         """P(k) for each threshold 0..N."""
         import numpy as np
 
-        first, after = self.edges[:-1], self.edges[1:]
-        weight = self.prior.between(first, after)
-        scale = np.divide(self.weights, weight, out=np.zeros_like(weight), where=weight > 0)
-        each: Floats = np.diff(self.prior.below) * np.repeat(scale, after - first)
+        scale, widths = self.weights / self.segments.divisor, np.diff(self.segments.edges)
+        each: Floats = np.diff(self.prior.below) * np.repeat(scale, widths)
         return each
 
     def credible(self, confidence: float) -> list[tuple[int, float]]:
@@ -217,9 +160,16 @@ class Chain:
         return float(-(each * np.log2(each)).sum())
 
     def rates_given(self, threshold: int) -> Rates:
-        """The belief about the crash rate if this is the threshold."""
-        row = self.mass[self._segment(threshold)]
-        return Rates(self.rates.grid, row / row.sum())
+        """The belief about the crash rate if this is the threshold; the same object each time."""
+        index = self.segments.index(threshold)
+        if index not in self._rates_given:
+            row = self.mass[index]
+            self._rates_given[index] = Rates(self.rates.grid, row / row.sum())
+        return self._rates_given[index]
+
+    @cached_property
+    def _rates_given(self) -> dict[int, Rates]:
+        return {}
 
     @cached_property
     def rates_now(self) -> Rates:
@@ -228,60 +178,77 @@ class Chain:
 
     def able(self, prefixes: Ints) -> Floats:
         """P(prefix j can crash, rate), prefixes x rates."""
-        import numpy as np
+        segments, below = self.segments, self.prior.below
+        index = segments.edges.searchsorted(prefixes, side="right") - 1
+        share = below.take(prefixes + 1)
+        share -= segments.below.take(index)
+        share /= segments.divisor.take(index)
+        able: Floats = self.mass.take(index, axis=0)
+        able *= share[:, None]
+        able += self._before.take(index, axis=0)
+        return able
 
-        index = np.searchsorted(self.edges, prefixes, side="right") - 1
-        whole = np.concatenate([np.zeros((1, self.mass.shape[1])), np.cumsum(self.mass, axis=0)])
-        first, after = self.edges[index], self.edges[index + 1]
-        weight = self.prior.between(first, after)
-        part = self.prior.between(first, prefixes + 1)
-        share = np.divide(part, weight, out=np.zeros_like(part), where=weight > 0)
-        below: Floats = whole[index] + share[:, None] * self.mass[index]
-        return below
+    @cached_property
+    def _before(self) -> Floats:
+        """What all segments before each have together, segments x rates."""
+        before: Floats = self.segments.earlier @ self.mass
+        return before
 
-    def leap_able(self, threshold: int) -> Floats:
-        """P(the leap to ``threshold`` can crash, rate), one row of rates.
+    def leaps_able(self, thresholds: Sequence[int], anyhow: Floats, before: Floats) -> Floats:
+        """P(the leap to a threshold can crash, rate), thresholds x rates.
 
-        It can if that is the threshold and it is enough, or if the context is enough anyway.
+        It can if that is the threshold and it is enough, or if the context is enough ``anyhow``:
+        what ``able`` says of prefix 0. ``before`` is that of the prefix before each threshold.
         """
         import numpy as np
 
-        index = self._segment(threshold)
-        row: Floats = self.mass[index] * self._share(threshold, threshold + 1, index)
-        anyhow, below = self.able(np.array([0, threshold - 1]))
-        leap = next((leap for leap in self.leaps if leap.at == threshold), None)
-        if leap is None:
-            row *= self.alone
-            row += anyhow
-            return row
-        loud, quiet = self._leap_likelihoods(leap)
-        odds = np.exp(np.clip(quiet - loud, -700, 700))
-        row /= 1 + odds * (1 - self.alone) / self.alone
-        row += anyhow
-        if leap.crashed:
-            row += (below - anyhow) / (1 + odds * (1 - ANOTHER) / ANOTHER)
+        pairs = zip(thresholds, before, strict=True)
+        able: Floats = np.array([self._leap_able(k, below - anyhow) for k, below in pairs])
+        able += anyhow
+        return able
+
+    def _leap_able(self, threshold: int, earlier: Floats) -> Floats:
+        """As ``leaps_able``, the context not being enough; ``earlier`` have 0 < k < threshold."""
+        segments, tried = self.segments, self.segments.tried.leaps
+        row: Floats = self.mass[segments.index(threshold)] * segments.share(threshold)
+        if threshold not in tried:
+            return row * self.alone
+        leap = tried.index(threshold)
+        row *= _posterior(self.alone, self._lifts[leap], self._alone[leap])
+        if self.leaps[leap].crashed:
+            lift = self._lifts[leap]
+            row += earlier * _posterior(ANOTHER, lift, _either(ANOTHER, lift))
         return row
 
     def quantiles(self, number: int) -> Ints:
         """Prefixes that cut the posterior into ``number`` parts of about the same probability."""
         import numpy as np
 
-        shares = np.arange(1, number) / number
-        whole = np.cumsum(self.weights)
-        index = np.minimum(np.searchsorted(whole, shares), len(whole) - 1)
-        first, after = self.edges[index], self.edges[index + 1]
-        inside = 1 - (whole[index] - shares) / np.maximum(self.weights[index], 1e-300)
-        target = self.prior.below[first] + inside * self.prior.between(first, after)
-        found = np.searchsorted(self.prior.below, target - 1e-12) - 1
-        prefixes: Ints = np.unique(np.clip(found, first, after - 1))
+        whole = np.concatenate([[0.0], self.weights.cumsum()])
+        target = np.interp(_quantiles(number), whole, self.segments.below)
+        found = self.prior.below.searchsorted(target - 1e-12) - 1
+        prefixes: Ints = np.minimum(np.maximum(found, 0), self.prior.thresholds - 1)
         return prefixes
 
-    def _segment(self, threshold: int) -> int:
-        import numpy as np
 
-        return int(np.searchsorted(self.edges, threshold, side="right")) - 1
+def _either(chance: float, lift: Floats) -> Floats:
+    """The log-likelihood of what can crash with this ``chance``, against what cannot."""
+    import numpy as np
 
-    def _share(self, first: int, after: int, index: int) -> float:
-        below, low, high = self.prior.below, self.edges[index], self.edges[index + 1]
-        weight = below[high] - below[low]
-        return float((below[after] - below[first]) / weight) if weight > 0 else 0.0
+    either: Floats = np.logaddexp(math.log(chance) + lift, math.log1p(-chance))
+    return either
+
+
+def _posterior(chance: float, lift: Floats, either: Floats) -> Floats:
+    """The probability that it can crash after all: it was ``chance`` before the trials."""
+    import numpy as np
+
+    posterior: Floats = np.exp(math.log(chance) + lift - either)
+    return posterior
+
+
+@lru_cache(maxsize=8)
+def _quantiles(number: int) -> Floats:
+    import numpy as np
+
+    return np.arange(1, number) / number

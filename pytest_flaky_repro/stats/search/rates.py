@@ -52,6 +52,17 @@ class Grid:
         return np.log(self.seen)
 
     @cached_property
+    def lifts(self) -> Floats:
+        """Log-likelihood ratios, can crash against cannot, 3 x points.
+
+        Of nothing, of a survival, of a crash: times (place, survivals, crashes).
+        """
+        import numpy as np
+
+        survival = self.log_survival - math.log1p(-self.noise)
+        return np.array([np.zeros_like(survival), survival, self.log_crash - math.log(self.noise)])
+
+    @cached_property
     def misses(self) -> Floats:
         """P(all of ``n`` trials survive), points x SIZES."""
         import numpy as np

@@ -213,6 +213,7 @@ def soak(args: argparse.Namespace) -> int:
                 expected = INJECTED[name][1] if name in INJECTED else Outcome.SURVIVED
                 if trial.outcome is not expected:
                     wrong[f"{name}: {trial.outcome.value} {trial.title} {trial.detail}"] += 1
+                    keep(folder / "evidence", trial, args.keep)
             disk = sum(f.stat().st_size for f in (folder / "evidence").iterdir()) >> 10
             prints.append(footprint())
             now, minutes = prints[-1], (time.monotonic() - began) / 60
@@ -223,6 +224,14 @@ def soak(args: argparse.Namespace) -> int:
             )
     shutil.rmtree(folder)
     return conclude(injected, wrong, lost, prints)
+
+
+def keep(evidence: Path, trial: Trial, kept: Path) -> None:
+    """The console of a trial that was called wrongly, for whoever looks for the reason."""
+    if trial.console:
+        kept.mkdir(parents=True, exist_ok=True)
+        name = Path(trial.console).name
+        shutil.copyfile(evidence / trial.console, kept / f"{trial.boot}-{name}")
 
 
 def is_over(args: argparse.Namespace, boots: int, began: float) -> bool:
@@ -259,6 +268,9 @@ def main() -> None:
     parser.add_argument("--boots", type=int, help="how many boots, instead")
     parser.add_argument("--jobs", type=int, default=2, help="guests at once (default 2)")
     parser.add_argument("--kernel", type=Path, default=default[-1] if default else None)
+    parser.add_argument(
+        "--keep", type=Path, default=Path("soak-wrong"), help="wrong ones' consoles"
+    )
     parser.add_argument("--qemu", help="the QEMU to use")
     args = parser.parse_args()
     if args.kernel is None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+TOO_MANY_PROCESSES = "too many processes or threads: ulimit -u, or the pids limit of a container"
+
 
 class ReproError(Exception):
     """Base of everything this package raises on purpose."""
@@ -13,3 +17,10 @@ class UsageError(ReproError):
 
 class InfrastructureError(ReproError):
     """The harness failed, so nothing was learned about the kernel."""
+
+
+def start_error(what: str, error: OSError) -> InfrastructureError | None:
+    """For a program that was refused a process (EAGAIN, fork(2)); None for any other reason."""
+    if error.errno != errno.EAGAIN:
+        return None
+    return InfrastructureError(f"{what} could not be started: {TOO_MANY_PROCESSES}")

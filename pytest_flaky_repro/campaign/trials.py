@@ -18,7 +18,7 @@ from typing import Protocol
 
 from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
 from pytest_flaky_repro.campaign.rules import Rules, outcome_of, read_facts, status_of
-from pytest_flaky_repro.errors import InfrastructureError
+from pytest_flaky_repro.errors import TOO_MANY_PROCESSES, InfrastructureError
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial, hostname, now
 from pytest_flaky_repro.machine.sharing import Seat
 from pytest_flaky_repro.machine.slots import Slot
@@ -549,7 +549,7 @@ def _start(thread: threading.Thread) -> None:
     try:
         thread.start()
     except RuntimeError as error:  # all that threading says of a limit on processes
-        msg = f"{EXHAUSTED}: {error} (ulimit -u, or the pids limit of a container). {GO_ON}"
+        msg = f"{EXHAUSTED}: {error} ({TOO_MANY_PROCESSES}). {GO_ON}"
         raise InfrastructureError(msg) from error
 
 

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pytest_flaky_repro.errors import InfrastructureError
+from pytest_flaky_repro.errors import InfrastructureError, start_error
 
 SOURCES = ("agent.c", "cleaning.h", "frames.h", "syscalls.h")
 
@@ -60,7 +60,11 @@ def _compile(cc: str, to: Path) -> None:
     with tempfile.TemporaryDirectory(dir=to.parent) as folder:
         made = Path(folder) / "init"
         command = [cc, *FLAGS, "-o", str(made), str(_here() / "agent.c")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except OSError as error:
+            msg = f"the guest agent could not be compiled: {cc} did not start: {error}"
+            raise start_error(cc, error) or InfrastructureError(msg) from error
         if done.returncode:
             msg = f"the guest agent does not compile:\n{' '.join(command)}\n{done.stderr}"
             raise InfrastructureError(msg)

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.errors import UsageError, start_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ def _run(
             f"{source}: cannot compile, {command[0]!r} does not start ({error.strerror}):"
             " apt-get install gcc libc6-dev, or name another compiler in CC"
         )
-        raise CompileError(message) from error
+        raise start_error(command[0], error) or CompileError(message) from error
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "replace").rstrip()
         message = (

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_flaky_repro.errors import InfrastructureError
+from pytest_flaky_repro.errors import InfrastructureError, start_error
 
 _IF_PARENT_LIVES = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,8 +39,8 @@ def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[byt
             start_new_session=True,  # Ctrl-C is ours to handle, not QEMU's
         )
     except OSError as error:
-        msg = f"could not start QEMU: {error}"
-        raise InfrastructureError(msg) from error
+        refused = start_error("QEMU", error)
+        raise refused or InfrastructureError(f"could not start QEMU: {error}") from error
 
 
 def cpu_seconds(pid: int) -> float:

@@ -6,7 +6,8 @@
    with interrupts off is dead, and one that keeps a CPU running with interrupts off is locked up.
    Neither needs anything of the guest, and neither disturbs it: QEMU reads its own memory.
 3. The limits of the phase (:mod:`.clock`): CPU time, silence, wall time.
-4. Then, of a guest that still lives, backtraces by SysRq over a serial break, for the evidence.
+4. Then, of a guest with a CPU that still takes interrupts, backtraces by SysRq over a serial
+   break, for the evidence.
 
 A heartbeat from the guest would add nothing to 2 and 3 but traffic on the port that the trial
 shares: a guest that misses it may be starved, which proves nothing.
@@ -80,6 +81,7 @@ class StallWatch:
         self._dead_looks = 0
         self._locked: dict[int, _Streak] = {}
         self.verdict: str | None = None
+        self.listens = True  # whether some CPU would have taken an interrupt, at the last look
 
     def is_due(self) -> bool:
         """Whether it is time to ask QEMU for the registers; marks them as asked for."""
@@ -90,6 +92,7 @@ class StallWatch:
 
     def look(self, cpus: Sequence[Cpu], cpu_s: float) -> None:
         """One look; ``cpu_s`` is QEMU's own CPU time up to now, in seconds."""
+        self.listens = any(cpu.interrupts for cpu in cpus) or not cpus
         self._dead_looks = self._dead_looks + 1 if all_dead(cpus) else 0
         if self._dead_looks >= DEAD_LOOKS:
             self.verdict = "every CPU is halted with interrupts off: the guest is dead"

@@ -7,6 +7,7 @@ loop, evidence. Only the program at the far end of the sockets is ours (``false_
 from __future__ import annotations
 
 import gc
+import runpy
 import subprocess
 import tempfile
 import textwrap
@@ -38,6 +39,7 @@ from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.stats import Design, plan_for
 
 SOURCE = Path(__file__).with_name("false_qemu.c")
+KERNELS = Path(__file__).parents[1] / "kernels" / "build.py"
 # What hangs is given up soon; the rest is generous, since other load must not change an outcome.
 LIMITS = Deadlines(
     boot_cpu_s=60.0, run_grace_cpu_s=0.5, leave_cpu_s=0.5, idle_s=4.0, wall_cap_s=600.0
@@ -317,6 +319,7 @@ PROGRAM = r"""
     #include <sys/io.h>
     #include <sys/ioctl.h>
     #include <sys/klog.h>
+    #include <sys/mman.h>
     #include <sys/mount.h>
     #include <sys/ptrace.h>
     #include <sys/reboot.h>
@@ -360,3 +363,14 @@ def real(emulator: Emulator, user_cache: Path, tmp_path: Path) -> Real:
 def debian_kernel(user_cache: Path) -> Path:
     """A distribution's kernel, with all that one has: /proc, PCI, ACPI, I/O ports, seccomp."""
     return fetch_kernel(user_cache)
+
+
+@pytest.fixture(scope="session")
+def lkdtm_kernel() -> Path:
+    """Fails on demand, and has every checker; built the first time (some minutes)."""
+    build = runpy.run_path(str(KERNELS))
+    try:
+        image: Path = build["kernel"]("lkdtm")
+    except build["KernelBuildError"] as error:
+        pytest.fail(f"the test kernel 'lkdtm' cannot be built: {error}", pytrace=False)
+    return image

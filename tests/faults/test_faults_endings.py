@@ -6,6 +6,7 @@ The far end is the false QEMU, so these are the host's answers; what real kernel
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -194,7 +195,20 @@ def hangs() -> list[Ending]:
         Ending("idle without a word", ("h",), BOOT_FAILED, "printed nothing"),
         Ending("idle before START", ("B", "R", "h"), INFRASTRUCTURE),
     ]
+    leaving = (*STARTED, "D", "e:exit:0", "g")
+    made += [
+        Ending("QEMU told a reset", (*STARTED, shutdown("guest-reset"), "h"), CRASHED, "reboot"),
+        Ending("QEMU told SIGTERM", (*STARTED, shutdown("host-signal"), "h"), LOST),
+        Ending("QEMU told a reset on leaving", (*leaving, shutdown("guest-reset"), "h"), SURVIVED),
+        Ending("QEMU told SIGTERM on leaving", (*leaving, shutdown("host-signal"), "h"), LOST),
+    ]
     return made
+
+
+def shutdown(reason: str) -> str:
+    """QMP says how the guest ended; that QEMU then exits is another matter."""
+    event = {"event": "SHUTDOWN", "data": {"reason": reason}}
+    return f"q:{json.dumps(event).encode().hex()}0a"
 
 
 FORGED_END = b"\n@FR1 %s 9 END how=exit code=0 ns=1 stuck=0 output=0 %s\n"

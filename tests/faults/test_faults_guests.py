@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Ending:
 
 
 FATAL = [n for n in range(1, 32) if n not in (17, 18, 19, 20, 21, 22, 23, 28)]
+DEAD = "halted with interrupts off"
 SYSRQ = 'write(open("/proc/sysrq-trigger", O_WRONLY), "%s", 1); for (;;) pause();'
 
 STATUSES = [
@@ -61,7 +62,9 @@ STATUSES = [
 
 RESETS = [
     Ending("reboot", "reboot(RB_AUTOBOOT);", CRASHED, "unexpected kernel reboot"),
-    Ending("halt", "reboot(RB_HALT_SYSTEM);", HUNG, trial_time=1.0, often=False),
+    Ending("halt", "reboot(RB_HALT_SYSTEM);", HUNG, DEAD, trial_time=1.0, often=False),
+    Ending("halt of two CPUs", "reboot(RB_HALT_SYSTEM);", HUNG, DEAD, kernel="smp", smp=2,
+           trial_time=1.0),
     Ending("power off", "reboot(RB_POWER_OFF);", HUNG, trial_time=1.0, often=False),
     Ending("port 0x64", "ioperm(0x64, 1, 1); outb(0xfe, 0x64); pause();", CRASHED, "reboot",
            kernel="debian", often=False),
@@ -76,6 +79,11 @@ RESETS = [
     Ending("panic", SYSRQ % "c", CRASHED, "sysrq", kernel="smp"),
     Ending("sysrq b", SYSRQ % "b", CRASHED, "unexpected kernel reboot", kernel="smp", often=False),
     Ending("sysrq o", SYSRQ % "o", SURVIVED, kernel="smp", trial_time=1.0, often=False),
+    # since Linux 5.5 (fixup_iopl_exception in arch/x86/kernel/traps.c) this is pretended only
+    Ending("cli in user space", 'if (iopl(3)) return 79; __asm__ volatile("cli");'
+           " for (int i = 0; i < 1000000000; i++);", SURVIVED, kernel="debian", often=False),
+    Ending("hlt in user space", 'if (iopl(3)) return 79; __asm__ volatile("hlt");', CRASHED,
+           "SIGSEGV", kernel="debian", often=False),
     Ending("dies before its console is whole", "fork(); fork(); reboot(RB_AUTOBOOT);", CRASHED,
            "unexpected kernel reboot", often=False),
 ]  # fmt: skip
@@ -154,6 +162,37 @@ def test_a_real_ending_is_called_what_it_is(
     trial = real.trial(
         ending.body, kernel, append=ending.append, trial_time=ending.trial_time, smp=ending.smp
     )
+    assert trial.outcome is ending.outcome, told(trial)
+    assert ending.title in told(trial)
+
+
+# ---- triple faults
+
+# With reboot=t the kernel resets by one: an empty IDT, an exception (arch/x86/kernel/reboot.c).
+TRIPLE_FAULTS = [
+    Ending("reboot", "reboot(RB_AUTOBOOT);", CRASHED, "unexpected kernel reboot"),
+    Ending("sysrq b, two CPUs", SYSRQ % "b", CRASHED, "unexpected kernel reboot", kernel="smp",
+           smp=2),
+    Ending("panic", SYSRQ % "c", CRASHED, "sysrq", kernel="smp", often=False),
+    Ending("at boot", "", BOOT_FAILED, append="rdinit=/none init=/none"),
+    Ending("only on leaving", "return 0;", SURVIVED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [pytest.param(e, id=e.name, marks=() if e.often else pytest.mark.slow) for e in TRIPLE_FAULTS],
+)
+def test_a_triple_fault(real: Real, request: pytest.FixtureRequest, ending: Ending) -> None:
+    """QEMU's own log proves that it was one."""
+    log, wrapper = real.folder / "resets", real.folder / "qemu"
+    wrapper.write_text(f'#!/bin/sh\nexec {real.emulator.path} "$@" -d cpu_reset -D {log}\n')
+    wrapper.chmod(0o755)
+    real.emulator = replace(real.emulator, path=wrapper)
+    kernel: Path = request.getfixturevalue(f"{ending.kernel}_kernel")
+    append = f"reboot=t {ending.append}"
+    trial = real.trial(ending.body, kernel, append=append, smp=ending.smp)
+    assert log.read_text().count("Triple fault") == 1
     assert trial.outcome is ending.outcome, told(trial)
     assert ending.title in told(trial)
 

@@ -1,6 +1,7 @@
 """What a *safe* verdict costs, beside the loops that people write.
 
     python benchmarks/peers.py --kernel bzImage [--trials 90] [--rounds 2] [--vng PATH/TO/vng]
+    python benchmarks/peers.py --kernel vmlinuz --vng vng --sides "shell loop" virtme-ng
 
 All sides in one run, in turn, on the same kernel with the same reproducer, which survives at once;
 each has the same error, for which a fixed number of trials and the sequential test both need as
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, choices=list(QUESTIONS), default=12)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--vng", type=Path, help="virtme-ng's program")
+    parser.add_argument("--sides", nargs="+", metavar="NAME", help="only these sides")
     options = parser.parse_args()
     kernel, trials = options.kernel.resolve(), options.trials
     question = QUESTIONS[trials]
@@ -186,6 +188,7 @@ def main() -> None:
         }
         if options.vng is not None:
             sides["virtme-ng"] = virtme(options.vng.resolve(), kernel, folder, trials)
+        sides = {name: sides[name] for name in options.sides or sides}
         figures: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
         for _ in range(options.rounds):
             for name, side in sides.items():

@@ -1,6 +1,7 @@
 """Trials per second and core, memory per guest, and what pytest's own process costs.
 
     python benchmarks/throughput.py --kernel bzImage [--trials 16] [--fake-trials 10000]
+    python benchmarks/throughput.py --kernel vmlinuz --tables memory --memory 128 256 1024
 
 Five tables from one run, on one kernel and one reproducer that survives at once:
 
@@ -28,6 +29,7 @@ from pathlib import Path
 SURVIVOR = "int main(void) { return 0; }\n"
 SLEEPER = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 MODES = ("cold", "batch", "snapshot")
+TABLES = ("guests", "verdict", "workers", "memory", "fake")
 
 FAKE_CONFTEST = """
 import json, os, resource, threading
@@ -152,11 +154,11 @@ def workers_table(kernel: Path, trials: int, folder: Path) -> None:
         )
 
 
-def memory_table(kernel: Path, folder: Path) -> None:
+def memory_table(kernel: Path, memory: list[int], folder: Path) -> None:
     print("\n### Memory of a running guest\n")
     print("| given, MiB | PSS of QEMU, MiB |")
     print("|---|---|")
-    for given in (64, 256, 1024):
+    for given in memory:
         more = (f"--repro-memory={given}", "--reproducer=sleeper.c", "--repro-trial-time=6")
         found: list[float] = []
         watch = threading.Thread(target=watch_pss, args=(f"{given}M", found))
@@ -218,17 +220,23 @@ def main() -> None:
     parser.add_argument("--kernel", type=Path, required=True)
     parser.add_argument("--trials", type=int, default=16)
     parser.add_argument("--fake-trials", type=int, default=10_000)
+    parser.add_argument("--memory", type=int, nargs="+", default=[64, 256, 1024], metavar="MIB")
+    parser.add_argument("--tables", nargs="+", default=TABLES, choices=TABLES)
     options = parser.parse_args()
     kernel = options.kernel.resolve()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         (folder / "survivor.c").write_text(SURVIVOR)
         (folder / "sleeper.c").write_text(SLEEPER)
-        guests_table(kernel, options.trials, folder)
-        verdict_table(kernel, folder)
-        workers_table(kernel, options.trials // 2, folder)
-        memory_table(kernel, folder)
-        fake_table(kernel, options.fake_trials, folder)
+        tables = {
+            "guests": lambda: guests_table(kernel, options.trials, folder),
+            "verdict": lambda: verdict_table(kernel, folder),
+            "workers": lambda: workers_table(kernel, options.trials // 2, folder),
+            "memory": lambda: memory_table(kernel, options.memory, folder),
+            "fake": lambda: fake_table(kernel, options.fake_trials, folder),
+        }
+        for name in options.tables:
+            tables[name]()
 
 
 if __name__ == "__main__":

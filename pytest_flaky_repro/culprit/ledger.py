@@ -70,9 +70,7 @@ class Book:
     infrastructure: int = 0
     untestable: dict[str, str] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)  # a subset, as its backend puts it
-    answer: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # of the newest run that came to its end
+    answer: Mapping[str, Any] = field(default_factory=dict)  # until more is tried
 
     def enter(self, kind: str, record: Mapping[str, Any]) -> None:
         """Counts one record."""

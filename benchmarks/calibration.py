@@ -530,7 +530,7 @@ def whole_campaign(
 def tell_cells(args: argparse.Namespace, machine_for: Callable[[Cell], MachineAndOrder]) -> None:
     print("\n| cell | campaigns | trials | wrong | measured | 95% | nominal | z | said nothing |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for cell in CELLS:
+    for cell in [CELLS[number - 1] for number in args.cells]:
         machine, order = machine_for(cell)
         wrong = silent = trials = 0
         for number in range(args.campaigns):
@@ -593,6 +593,8 @@ def main() -> None:
         "sections", nargs="*", choices=[[], *SECTIONS, *WHOLE], default=list(SECTIONS)
     )
     parser.add_argument("--seed", default="8", help="of the whole campaigns; a piece has its own")
+    every = list(range(1, len(CELLS) + 1))
+    parser.add_argument("--cells", type=int, nargs="+", default=every, choices=every)
     parser.add_argument("--quick", action="store_true", help="fewer campaigns and grid points")
     parser.add_argument("--campaigns", type=int, help="simulated campaigns a cell")
     args = parser.parse_args()

@@ -5,15 +5,17 @@
     python benchmarks/calibration.py optimum methods    some sections only
     python benchmarks/calibration.py loop --campaigns 10000     the real loop, on the fake machine
     python benchmarks/calibration.py qemu --campaigns 100       the real loop, on real guests
+    python benchmarks/calibration.py foretold --campaigns 100   what that has to say, by its seeds
 
 Sections: optimum, methods, campaigns, calibrated, hosts, family; and, only when they are named,
-loop and qemu, which run whole campaigns as shipped. Every row is Markdown.
+loop and qemu, which run whole campaigns as shipped, and foretold. Every row is Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import math
 import tempfile
 import time
@@ -575,6 +577,32 @@ def section_qemu(args: argparse.Namespace) -> None:
         tell_cells(args, machine_for)
 
 
+def section_foretold(args: argparse.Namespace) -> None:
+    """What the campaigns of ``qemu`` have to say: seeds decide each trial, no guest is run."""
+    print("\n| cell | campaigns | trials | wrong |")
+    print("|---|---|---|---|")
+    for cell in [CELLS[number - 1] for number in args.cells]:
+        plan = plan_for(cell.design)
+        seeds = [f"{args.seed} {cell.name} {number}" for number in range(args.campaigns)]
+        said = [foretold(cell, plan, seed) for seed in seeds]
+        wrong = sum(conclusion is cell.wrong for conclusion, _ in said)
+        trials = sum(ran for _, ran in said)
+        print(f"| {cell.name} | {args.campaigns} | {trials} | {wrong} |")
+
+
+def foretold(cell: Cell, plan: Plan, seed: str) -> tuple[Conclusion, int]:
+    """The verdict and its last trial, where each trial ends as COIN has it fall."""
+    crashes = 0
+    for trial in itertools.count(1):
+        drawn = hashlib.sha256(f"{seed} {trial - 1}".encode()).hexdigest()[:16]
+        crashes += int(drawn, 16) % 1000 < round(1000 * cell.rate)
+        if crashes and trial <= plan.crash_at(crashes):
+            return Conclusion.CRASHES, trial
+        if trial >= plan.safe_at(crashes):
+            return Conclusion.SAFE, trial
+    raise AssertionError
+
+
 SECTIONS = {
     "optimum": section_optimum,
     "methods": section_methods,
@@ -583,7 +611,7 @@ SECTIONS = {
     "hosts": section_hosts,
     "family": section_family,
 }
-WHOLE = {"loop": section_loop, "qemu": section_qemu}
+WHOLE = {"loop": section_loop, "qemu": section_qemu, "foretold": section_foretold}
 
 
 def main() -> None:

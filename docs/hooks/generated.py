@@ -1,9 +1,11 @@
 # ruff: noqa: INP001  # a file that MkDocs loads by its path
 """Fills in what the program itself knows best: its options, and its commands' own help.
 
+    python docs/hooks/generated.py      writes it into the pages, for whoever reads them as they are
+
 A page says ``<!-- options: NAME, NAME -->`` for a table of these options (``*``: all that no page
 has shown before it), and ``<!-- commands -->`` for what each ``flaky-repro COMMAND --help`` says,
-and ``<!-- benchmarks -->`` for what is in benchmarks/.
+and ``<!-- benchmarks -->`` for what is in benchmarks/. What was filled in ends at ``<!-- end -->``.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from pytest_flaky_repro.settings import OPTIONS, Option
 _OPTIONS = re.compile(r"<!-- options: (?P<names>[a-z_, *]+) -->")
 _COMMANDS = "<!-- commands -->"
 _BENCHMARKS = "<!-- benchmarks -->"
+_END = "<!-- end -->"
+_FILLED = re.compile(rf"({_OPTIONS.pattern}|{_COMMANDS}|{_BENCHMARKS})\n.*?\n{_END}", re.DOTALL)
 _ROOT = Path(__file__).parents[2]
 WIDTH = 92
 
@@ -57,12 +61,19 @@ def _pages(nav: Any) -> Iterator[str]:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """MkDocs calls this for each page."""
+    markdown = _FILLED.sub(lambda match: match[1], markdown)
     shown = {
         name.strip() for match in _OPTIONS.finditer(markdown) for name in match["names"].split(",")
     }
-    markdown = _OPTIONS.sub(lambda match: options_table(match["names"], shown), markdown)
-    markdown = markdown.replace(_BENCHMARKS, benchmarks_table())
-    return markdown.replace(_COMMANDS, "\n".join(map(_section, COMMANDS)))
+    table = lambda match: _filled(match[0], options_table(match["names"], shown))  # noqa: E731
+    markdown = _OPTIONS.sub(table, markdown)
+    markdown = markdown.replace(_BENCHMARKS, _filled(_BENCHMARKS, benchmarks_table()))
+    commands = "\n".join(map(_section, COMMANDS)).rstrip()
+    return markdown.replace(_COMMANDS, _filled(_COMMANDS, commands))
+
+
+def _filled(marker: str, content: str) -> str:
+    return f"{marker}\n\n{content}\n\n{_END}"
 
 
 def benchmarks_table() -> str:
@@ -109,3 +120,8 @@ def help_of(name: str) -> str:
     )
     import_module(f"pytest_flaky_repro.commands.{name}").add(parser)
     return parser.format_help().rstrip()
+
+
+if __name__ == "__main__":
+    for page in sorted((_ROOT / "docs").glob("*.md")):
+        page.write_text(on_page_markdown(page.read_text()))

@@ -12,17 +12,25 @@ from pytest_flaky_repro.stats.statement import confidence, downwards, percent, s
 if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.verdict import SharedBoots, Verdict
 
+UNKNOWN = 0.02  # an interval that reaches so near to 0 and to 1 says nothing
+
 
 def word(verdict: Verdict, shared: SharedBoots) -> str:
-    """``SAFE (0/59 boots, 412 trials, <= 5.0% of boots at 95%)``."""
+    """``SAFE (0/59 boots, 412 trials, <= 5.0% of boots at 95%)``.
+
+    With a correlation that was asked for the bound is one of trials, as the question was.
+    """
     counts = f"{verdict.crashes}/{verdict.intact} boots, {shared.trials.trials_low} trials"
     if verdict.conclusion is Conclusion.INFRASTRUCTURE:
         return "INFRASTRUCTURE"
     if verdict.conclusion is not Conclusion.SAFE:
         return f"{verdict.conclusion.name} ({counts})"
-    bound = upwards(safe_bound(verdict.design, verdict.tally))
+    bound = safe_bound(verdict.design, verdict.tally)
     sure = confidence(verdict.design.confidence_safe)
-    return f"SAFE ({counts}, <= {bound} of boots at {sure})"
+    if shared.basis is Basis.BOUNDED:
+        rate = upwards(trial_rate(bound, shared.assumed, shared.size))
+        return f"SAFE ({counts}, rate <= {rate} at {sure})"
+    return f"SAFE ({counts}, <= {upwards(bound)} of boots at {sure})"
 
 
 def meaning_of_safe(verdict: Verdict, shared: SharedBoots, condition: str) -> str:
@@ -78,11 +86,14 @@ def _correlation(shared: SharedBoots) -> list[str]:
     seen = shared.correlation
     if not seen.dead_boots:
         return ["No boot has crashed, so nothing is known of how crashes cluster by boot."]
+    dead = f"{seen.dead_boots} dead of {seen.boots} boots"
+    if seen.lower < UNKNOWN and seen.upper > 1 - UNKNOWN:
+        return [f"How crashes cluster by boot cannot be told yet ({dead})."]
+    size = cheapest_size(seen.upper, shared.boot_s, shared.trial_s)
+    advice = f"{size} trials a boot (--repro-batch)" if size > 1 else "cold boots (--repro-boot)"
     said = (
-        f"Correlation of crashes within a boot: about {seen.estimate:.2g}, from "
+        f"Correlation of crashes within a boot: about {percent(seen.estimate)}, from "
         f"{downwards(seen.lower)} to {upwards(seen.upper)} at {confidence(seen.confidence)} each "
-        f"({seen.dead_boots} dead of {seen.boots} boots; beta-binomial model). Even at the upper "
-        f"bound, {cheapest_size(seen.upper, shared.boot_s, shared.trial_s)} trials a boot are "
-        "worth it (--repro-batch)."
+        f"({dead}; beta-binomial model). Were it at the upper bound, {advice} would be cheapest."
     )
     return [said]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.evidence import UNFINISHED
 from pytest_flaky_repro.machine.conversation import STOPPED
-from pytest_flaky_repro.outcomes import Conclusion, Vote
+from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.report import boots, lengths
 from pytest_flaky_repro.stats import statement
 from pytest_flaky_repro.stats.bounds import e_values, rate_bounds
@@ -192,7 +192,7 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             f"{percent(design.min_rate)}{f' ({source})' if source else ''}; go on with "
             "--repro-resume, and a larger budget if it was spent."
         )
-    return lines
+    return lines + _if_hangs_count(verdict)
 
 
 def kind_rate(verdict: Verdict, kind: KindCount) -> str:
@@ -230,7 +230,16 @@ def comparison_explanation(verdict: ComparisonVerdict) -> list[str]:
 
 
 def _explain_infrastructure(verdict: Verdict) -> list[str]:
-    return [statement.meaning(Conclusion.INFRASTRUCTURE, verdict.design)]
+    return [statement.meaning(Conclusion.INFRASTRUCTURE, verdict.design), *_if_hangs_count(verdict)]
+
+
+def _if_hangs_count(verdict: Verdict) -> list[str]:
+    """For those who are after a kernel that hangs."""
+    hung = sum(trial.outcome is Outcome.HUNG for trial in verdict.trials)
+    if not hung or hung > verdict.lost:  # the latter: they are counted
+        return []
+    trials = "1 trial" if hung == 1 else f"{hung} trials"
+    return [f"{trials} hung, which proves nothing by itself: --repro-hung crash counts that."]
 
 
 def duration(seconds: float) -> str:

@@ -35,7 +35,7 @@ def write_summary(reporter: pytest.TerminalReporter, verdicts: list[dict[str, An
         for line in verdict["explanation"]:
             reporter.write_line(f"    {line}")
         for kind in verdict["kinds"]:
-            mark = "" if kind["expected"] else " (not the expected crash)"
+            mark = "" if kind["expected"] else " (not counted as a crash)"
             where = f"{kind['rate']}; first: trial {kind['first']}"
             reporter.write_line(f"    {kind['count']:5} x {kind['title']}{mark} ({where})")
         reporter.write_line(f"    evidence: {verdict['evidence']}")

@@ -45,6 +45,14 @@ def test_each_option_is_shown_once() -> None:
     assert sorted(rows) == sorted(option.option for option in OPTIONS)
 
 
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_pages_hold_what_is_generated_for_them(page: str) -> None:
+    """python docs/hooks/generated.py writes it."""
+    generated = runpy.run_path(str(ROOT / "docs" / "hooks" / "generated.py"))
+    text = (ROOT / "docs" / page).read_text()
+    assert generated["on_page_markdown"](text) == text
+
+
 def test_every_command_shows_its_help(site: Path) -> None:
     pages = "".join(path.read_text() for path in site.glob("*.html"))
     missing = [name for name in COMMANDS if f"flaky-repro {name}" not in pages]

@@ -60,6 +60,21 @@ def test_safe_takes_as_many_boots_as_cold_trials(
     assert len({record["boot"] for record in project.records()}) == 5
 
 
+def test_trials_said_to_be_independent_are_answered_in_trials(
+    project: Project, tools: Tools, bare_kernel: Path
+) -> None:
+    project.write(ok_c=tools.never)
+    status, text = project.pytest(
+        "--kernel", bare_kernel, "--reproducer", "ok.c", "--repro-boot=batch", *QUESTION, "-v",
+        "--repro-correlation=0",
+    )  # fmt: skip
+    assert status == 0, text
+    found = re.search(r"SAFE \(0/1 boots, (\d+) trials, rate <= ([\d.]+)% at 80%\)", text)
+    assert found, text
+    assert float(found[2]) <= 30
+    assert "taken on your word" in text
+
+
 @MODES
 def test_a_crash_that_only_the_boot_decides_is_not_overlooked(
     project: Project, smp_kernel: Path, mode: str

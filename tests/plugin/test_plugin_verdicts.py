@@ -89,6 +89,21 @@ def test_too_many_lost_trials_are_infrastructure_not_safe(project: Project) -> N
     result.stdout.fnmatch_lines(["*10 of 10 trials taught nothing*SIGKILL*"])
 
 
+def test_who_is_after_hangs_is_told_how_to_count_them(project: Project) -> None:
+    project.machine("hang=1.0")
+    result = project.run("-v")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*10 trials hung,*--repro-hung crash counts that*"])
+    counted = project.run("-v", "--repro-hung=crash")
+    counted.assert_outcomes(failed=1)
+    counted.stdout.no_fnmatch_line("*--repro-hung crash counts*")
+
+
+def test_trials_that_only_were_lost_hung_nowhere(project: Project) -> None:
+    project.machine("lost=1.0")
+    project.run("-v").stdout.no_fnmatch_line("*--repro-hung*")
+
+
 def test_three_boots_that_never_start_are_infrastructure(project: Project) -> None:
     project.machine("void=1.0")
     result = project.run()

@@ -41,6 +41,7 @@ from pytest_flaky_repro.evidence import (
     trial_of,
 )
 from pytest_flaky_repro.guest import reproducer
+from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.machine.kernel_image import read_kernel
 from pytest_flaky_repro.machine.qemu import QemuMachine
@@ -177,16 +178,23 @@ def footprint() -> Footprint:
     )
 
 
-def campaign(machine: Saboteur, experiment: Experiment, folder: Path, jobs: int) -> list[Trial]:
-    """One campaign, as read back from its evidence."""
+def campaign(
+    machine: Saboteur, experiment: Experiment, folder: Path, jobs: int
+) -> tuple[list[Trial], int]:
+    """One campaign, as read back from its evidence: trials, and launches that left none.
+
+    One that met too many lost trials early on ends as infrastructure, and stops what is running.
+    """
     writer = EvidenceWriter(folder, PlanRecord(experiment.digest, {}, "soak", "kernel"))
     arm = Arm("test", machine, lambda s: experiment.order(s, None), experiment.digest, Rules())
     try:
         TrialLoop([arm], Count(TRIALS), budget=Budget(jobs), writer=writer, history=History()).run()
     finally:
         writer.close()
-    records = [record for record in read_records(writer.path) if record["type"] == "trial"]
-    return [trial_of(record) for record in records]
+    records = list(read_records(writer.path))
+    trials = [trial_of(record) for record in records if record["type"] == "trial"]
+    launched = sum(record["type"] == "launch" for record in records)
+    return [trial for trial in trials if trial.detail != STOPPED], launched - len(trials)
 
 
 def soak(args: argparse.Namespace) -> int:
@@ -205,8 +213,8 @@ def soak(args: argparse.Namespace) -> int:
         print("| boots | minutes | memory KiB | descriptors | threads | children | disk KiB |")
         print("|---|---|---|---|---|---|---|")
         while not is_over(args, sum(injected.values()) + lost, began):
-            trials = campaign(machine, experiment, folder / "evidence", args.jobs)
-            lost += TRIALS - len(trials)
+            trials, missing = campaign(machine, experiment, folder / "evidence", args.jobs)
+            lost += missing
             for trial in trials:
                 name = drawn(trial.seed)
                 injected[name] += 1

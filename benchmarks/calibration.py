@@ -34,6 +34,7 @@ from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, assemble
 from pytest_flaky_repro.campaign.loop import Budget, Campaign
 from pytest_flaky_repro.campaign.rules import Rules
+from pytest_flaky_repro.campaign.trials import trial_seed
 from pytest_flaky_repro.campaign.verdict import Subject
 from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord
 from pytest_flaky_repro.guest import reproducer
@@ -487,6 +488,14 @@ class Cell:
     wrong: Conclusion
     nominal: float
 
+    @property
+    def per_mille(self) -> int:
+        return round(1000 * self.rate)
+
+    def seed(self, args: argparse.Namespace, number: int) -> str:
+        """Of its campaign of this number."""
+        return f"{args.seed} {self.name} {number}"
+
 
 CLEAN = Design(0.5, 0.0, 0.9, 0.9)
 NOISY = Design(0.5, 0.1, 0.9, 0.9)
@@ -529,15 +538,19 @@ def whole_campaign(
     return verdict.conclusion, len(verdict.trials)
 
 
+def chosen(args: argparse.Namespace) -> list[Cell]:
+    return [CELLS[number - 1] for number in args.cells]
+
+
 def tell_cells(args: argparse.Namespace, machine_for: Callable[[Cell], MachineAndOrder]) -> None:
     print("\n| cell | campaigns | trials | wrong | measured | 95% | nominal | z | said nothing |")
     print("|---|---|---|---|---|---|---|---|---|")
-    for cell in [CELLS[number - 1] for number in args.cells]:
+    for cell in chosen(args):
         machine, order = machine_for(cell)
         wrong = silent = trials = 0
         for number in range(args.campaigns):
             with tempfile.TemporaryDirectory() as folder:  # TMPDIR=/dev/shm spares the disk
-                seed = f"{args.seed} {cell.name} {number}"
+                seed = cell.seed(args, number)
                 said, ran = whole_campaign(cell, machine, order, Path(folder), seed)
             wrong += said is cell.wrong
             silent += said in (Conclusion.INCONCLUSIVE, Conclusion.INFRASTRUCTURE)
@@ -566,7 +579,7 @@ def section_qemu(args: argparse.Namespace) -> None:
 
         def machine_for(cell: Cell) -> MachineAndOrder:
             program = Path(folder) / "coin.c"
-            program.write_text(COIN.replace("PER_MILLE", str(round(1000 * cell.rate))))
+            program.write_text(COIN.replace("PER_MILLE", str(cell.per_mille)))
             payload = reproducer.prepare(program, cache=cache_folder())
             how = Conditions(1, 128, "pc", "", 10.0, ())
             image = read_kernel(kernel)
@@ -581,9 +594,9 @@ def section_foretold(args: argparse.Namespace) -> None:
     """What the campaigns of ``qemu`` have to say: seeds decide each trial, no guest is run."""
     print("\n| cell | campaigns | trials | wrong |")
     print("|---|---|---|---|")
-    for cell in [CELLS[number - 1] for number in args.cells]:
+    for cell in chosen(args):
         plan = plan_for(cell.design)
-        seeds = [f"{args.seed} {cell.name} {number}" for number in range(args.campaigns)]
+        seeds = [cell.seed(args, number) for number in range(args.campaigns)]
         said = [foretold(cell, plan, seed) for seed in seeds]
         wrong = sum(conclusion is cell.wrong for conclusion, _ in said)
         trials = sum(ran for _, ran in said)
@@ -594,8 +607,7 @@ def foretold(cell: Cell, plan: Plan, seed: str) -> tuple[Conclusion, int]:
     """The verdict and its last trial, where each trial ends as COIN has it fall."""
     crashes = 0
     for trial in itertools.count(1):
-        drawn = hashlib.sha256(f"{seed} {trial - 1}".encode()).hexdigest()[:16]
-        crashes += int(drawn, 16) % 1000 < round(1000 * cell.rate)
+        crashes += int(trial_seed(seed, trial - 1), 16) % 1000 < cell.per_mille
         if crashes and trial <= plan.crash_at(crashes):
             return Conclusion.CRASHES, trial
         if trial >= plan.safe_at(crashes):

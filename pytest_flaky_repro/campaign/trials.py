@@ -464,7 +464,7 @@ class TrialLoop:
             ticket, arm_of_it, size = state.tickets, self._arms[boot.arm], self._sharing.size
             seat = Seat(boot.name, boot.drawn, size) if size > 1 else None
             shared = boot.name if seat is not None else ""
-            self._writer.launch(ticket, self._trial_seed(ticket), arm_of_it.name, shared)
+            self._writer.launch(ticket, trial_seed(self._seed, ticket), arm_of_it.name, shared)
             state.tickets += 1
             state.running += 1
             if boot.drawn == size or not self._is_affordable():
@@ -485,7 +485,7 @@ class TrialLoop:
     def _trial(self, drawn: _Drawn, slot: Slot) -> _Ended:
         """Runs one trial and writes it down before anyone counts it."""
         ticket, arm = drawn.ticket, drawn.arm
-        seed = self._trial_seed(ticket)
+        seed = trial_seed(self._seed, ticket)
         started: list[str] = []
 
         def on_start() -> None:
@@ -541,8 +541,10 @@ class TrialLoop:
             self._writer.trial(replace(trial, detail=f"{trial.detail} ({error})".strip()))
             raise
 
-    def _trial_seed(self, ticket: int) -> str:
-        return hashlib.sha256(f"{self._seed} {ticket}".encode()).hexdigest()[:16]
+
+def trial_seed(seed: str, ticket: int) -> str:
+    """What a reproducer finds in REPRO_SEED: another for each ticket of each campaign's seed."""
+    return hashlib.sha256(f"{seed} {ticket}".encode()).hexdigest()[:16]
 
 
 def _start(thread: threading.Thread) -> None:

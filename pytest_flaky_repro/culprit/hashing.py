@@ -52,34 +52,32 @@ class HashStrategy(Strategy):
         return Belief(Link.of(0, pool), self._suspects.as_chain())
 
     def _find(
-        self, pool: tuple[int, ...], rates: Rates, tallies: Tallies, costs: Costs, nothing: float
+        self, pool: int, rates: Rates, tallies: Tallies, costs: Costs, nothing: float
     ) -> Query | FoundSet | Answer:
         del costs, nothing
         suspects = self._suspects = self._weigh(pool, rates, tallies)
         best, sure = suspects.best
         if sure >= self._aim.confidence:
-            return self._alone(best, sure, suspects.rates_given(best), len(pool), tallies)
+            return self._alone(best, sure, suspects.rates_given(best), pool.bit_count(), tallies)
         each = max(1, rates.survivals_for(1 - PATIENCE))
-        bits = sum(1 << index for index in pool)
         for turn in range(1, PASSES + 1):
             for mask in self._masks:
-                tally = tallies.of(mask & bits)
-                if mask & bits in tallies.skipped or tally.crashed:
+                tally = tallies.of(mask & pool)
+                if mask & pool in tallies.skipped or tally.crashed:
                     continue
                 if tally.survived < turn * each:
-                    return Query(mask & bits, turn * each - tally.survived, Phase.SEARCH)
+                    return Query(mask & pool, turn * each - tally.survived, Phase.SEARCH)
         why = f"{PASSES} passes over the {BITS} subsets leave more than one candidate, or none"
         return Answer(Kind.UNRESOLVED, (), sure, why)
 
-    def _weigh(self, pool: tuple[int, ...], rates: Rates, tallies: Tallies) -> Suspects:
-        bits = sum(1 << index for index in pool)
+    def _weigh(self, pool: int, rates: Rates, tallies: Tallies) -> Suspects:
         trials = []
-        for mask in dict.fromkeys(mask & bits for mask in self._masks):
+        for mask in dict.fromkeys(mask & pool for mask in self._masks):
             tally = tallies.of(mask)
             if tally.trials:
                 members = [bool(mask >> index & 1) for index in range(len(self._aim.weights))]
                 trials.append(Trials(members, tally.survived, tally.crashed))
-        weights = [w if bits >> i & 1 else 0.0 for i, w in enumerate(self._aim.weights)]
+        weights = [w if pool >> i & 1 else 0.0 for i, w in enumerate(self._aim.weights)]
         return Suspects(weights, rates, trials)
 
     def _alone(

@@ -44,22 +44,21 @@ class Levels:
         self._links: dict[tuple[int, int, float], tuple[Link, Prior]] = {}
         self._lookouts: dict[tuple[int, int], Lookout] = {}
         self._chains: dict[tuple[int, int], Chain] = {}
-        self._pools: list[tuple[tuple[int, ...], int]] = []  # of each round, with its mask
         self.belief: Belief | None = None
 
     def find(
         self,
-        pool: tuple[int, ...],
+        pool: int,
         rates: Rates,
         tallies: Tallies,
         costs: Costs,
         nothing: float,
     ) -> Query | FoundSet | Answer:
-        """The next query for one culprit set in ``pool``, which is known to crash; or the set."""
-        aim, size, bits, context = self._aim, len(pool), self._mask(pool), 0
+        """The next query for one culprit set in the mask ``pool``, which crashes; or the set."""
+        aim, size, bits, context = self._aim, pool.bit_count(), pool, 0
         members: list[int] = []
         probability, place, all_good, if_good = 1.0, 0, 0.0, rates
-        known = bits or None  # its trials are in ``rates``
+        known = pool or None  # its trials are in ``rates``
         while True:
             link, prior = self._link(context, bits, nothing)
             seen = self._lookout(link, tallies, None if members else known).seen()
@@ -92,13 +91,6 @@ class Levels:
             context, bits = context | 1 << member, bits & ((1 << member) - 1)
             if aim.shape is Shape.CHAIN or not aim.confirm:
                 return FoundSet(tuple(members), probability, rates, place, size, all_good, if_good)
-
-    def _mask(self, pool: tuple[int, ...]) -> int:
-        for known, mask in self._pools:  # by identity: a hash would read all of it
-            if known is pool:
-                return mask
-        self._pools.append((pool, sum(1 << index for index in pool)))
-        return self._pools[-1][1]
 
     def _proven(self, chain: Chain, seen: Seen) -> int | None:
         """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""

@@ -33,7 +33,6 @@ class Strategy:
     def __init__(self, aim: Aim) -> None:
         self._aim = aim
         self._levels = Levels(aim)
-        self._pools: dict[int, tuple[int, ...]] = {}
         self.found: tuple[FoundSet, ...] = ()
 
     def step(self, tallies: Tallies, costs: Costs) -> Query | Answer:
@@ -47,7 +46,7 @@ class Strategy:
             return rates
         taken, nothing = 0, self._aim.nothing
         while len(self.found) < ROUNDS_MAX:
-            pool = self._pool(taken)
+            pool = self._aim.everything & ~taken
             found = self._find(pool, rates, tallies, costs, nothing)
             if isinstance(found, FoundSet):
                 found = self._minimal(found, tallies)
@@ -69,19 +68,13 @@ class Strategy:
         why = f"more than {ROUNDS_MAX} culprits: what they share may be outside of the candidates"
         return Answer(Kind.UNRESOLVED, self.found, 1.0, why)
 
-    def _pool(self, taken: int) -> tuple[int, ...]:
-        if taken not in self._pools:
-            every = range(len(self._aim.weights))
-            self._pools[taken] = tuple(index for index in every if not taken >> index & 1)
-        return self._pools[taken]
-
     @property
     def belief(self) -> Belief | None:
         """The chain that is being searched; None before there is one."""
         return self._levels.belief
 
     def _find(
-        self, pool: tuple[int, ...], rates: Rates, tallies: Tallies, costs: Costs, nothing: float
+        self, pool: int, rates: Rates, tallies: Tallies, costs: Costs, nothing: float
     ) -> Query | FoundSet | Answer:
         return self._levels.find(pool, rates, tallies, costs, nothing)
 

@@ -340,11 +340,11 @@ class Guest:
         registers in that moment: its clean-up waits for the monitor's dispatcher for ever
         (monitor_cleanup in its monitor/monitor.c). Nothing more comes from the guest by then.
         """
+        if self._lingers:
+            return 0
         code = self._streams.returncode()
-        if self._lingers or code is not None:
-            return 0 if self._lingers else code
-        if self.qmp.shutdown_reason is None or self._pauses:
-            return None
+        if code is not None or self.qmp.shutdown_reason is None or self._pauses:
+            return code
         if self._farewell is None:
             self._farewell = self._clock(NEVER, idle_s=LINGER_S)
         self._lingers = self._farewell.expired()

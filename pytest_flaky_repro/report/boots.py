@@ -25,12 +25,17 @@ def word(verdict: Verdict, shared: SharedBoots) -> str:
         return "INFRASTRUCTURE"
     if verdict.conclusion is not Conclusion.SAFE:
         return f"{verdict.conclusion.name} ({counts})"
-    bound = safe_bound(verdict.design, verdict.tally)
     sure = confidence(verdict.design.confidence_safe)
     if shared.basis is Basis.BOUNDED:
-        rate = upwards(trial_rate(bound, shared.assumed, shared.size))
-        return f"SAFE ({counts}, rate <= {rate} at {sure})"
-    return f"SAFE ({counts}, <= {upwards(bound)} of boots at {sure})"
+        return f"SAFE ({counts}, rate <= {_bound_of_trials(verdict, shared)} at {sure})"
+    bound = upwards(safe_bound(verdict.design, verdict.tally))
+    return f"SAFE ({counts}, <= {bound} of boots at {sure})"
+
+
+def _bound_of_trials(verdict: Verdict, shared: SharedBoots) -> str:
+    """What the bound on boots says of trials, at the correlation that was vouched for."""
+    bound = safe_bound(verdict.design, verdict.tally)
+    return upwards(trial_rate(bound, shared.assumed, shared.size))
 
 
 def meaning_of_safe(verdict: Verdict, shared: SharedBoots, condition: str) -> str:
@@ -68,9 +73,8 @@ def lines(verdict: Verdict, shared: SharedBoots) -> list[str]:
             "would be ruled out: that they are is not known."
         )
     if clean and shared.basis is Basis.BOUNDED:
-        boot = safe_bound(verdict.design, verdict.tally)
         said.append(
-            f"For trials, that is {upwards(trial_rate(boot, shared.assumed, shared.size))}; a "
+            f"For trials, that is {_bound_of_trials(verdict, shared)}; a "
             "boot counts as many independent trials as its design effect of "
             f"{design_effect(shared.asked.min_rate, shared.assumed, shared.size):.2g} leaves."
         )

@@ -130,6 +130,10 @@ class Trialed:
     outcome: Outcome
     title: str
 
+    @property
+    def told(self) -> str:
+        return f"{self.outcome.value}: {self.title} {self.facts.detail}"
+
 
 def play(*words: str) -> str:
     """The kernel command line that makes the false QEMU play these words."""

@@ -308,10 +308,6 @@ KINDS = {
 }
 
 
-def told(trial: Trialed) -> str:
-    return f"{trial.outcome.value}: {trial.title} {trial.facts.detail}"
-
-
 def wrong(stage: Stage, endings: Sequence[Ending]) -> dict[str, str]:
     """What was called something else than what was written down first."""
 
@@ -321,9 +317,9 @@ def wrong(stage: Stage, endings: Sequence[Ending]) -> dict[str, str]:
     with ThreadPoolExecutor(4) as pool:  # QEMU is tied to the thread that starts it
         pairs = list(zip(endings, pool.map(trial_of, endings), strict=True))
     return {
-        ending.name: told(trial)
+        ending.name: trial.told
         for ending, trial in pairs
-        if trial.outcome is not ending.outcome or ending.title not in told(trial)
+        if trial.outcome is not ending.outcome or ending.title not in trial.told
     }
 
 

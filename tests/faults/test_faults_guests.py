@@ -15,7 +15,7 @@ from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Real, Trialed
+    from tests.faults.conftest import Real
 
 SURVIVED, CRASHED, HUNG, LOST = (
     Outcome.SURVIVED,
@@ -147,10 +147,6 @@ BOOTS = [
 ALL = [*STATUSES, *RESETS, *GREEDY, *MEDDLERS, *BOOTS]
 
 
-def told(trial: Trialed) -> str:
-    return f"{trial.outcome.value}: {trial.title} {trial.facts.detail}"
-
-
 @pytest.mark.parametrize(
     "ending",
     [pytest.param(e, id=e.name, marks=() if e.often else pytest.mark.slow) for e in ALL],
@@ -162,8 +158,8 @@ def test_a_real_ending_is_called_what_it_is(
     trial = real.trial(
         ending.body, kernel, append=ending.append, trial_time=ending.trial_time, smp=ending.smp
     )
-    assert trial.outcome is ending.outcome, told(trial)
-    assert ending.title in told(trial)
+    assert trial.outcome is ending.outcome, trial.told
+    assert ending.title in trial.told
 
 
 # ---- triple faults
@@ -193,8 +189,8 @@ def test_a_triple_fault(real: Real, request: pytest.FixtureRequest, ending: Endi
     append = f"reboot=t {ending.append}"
     trial = real.trial(ending.body, kernel, append=append, smp=ending.smp)
     assert log.read_text().count("Triple fault") == 1
-    assert trial.outcome is ending.outcome, told(trial)
-    assert ending.title in told(trial)
+    assert trial.outcome is ending.outcome, trial.told
+    assert ending.title in trial.told
 
 
 # ---- QEMU's own fate
@@ -224,17 +220,17 @@ FATES = [
 def test_a_qemu_that_somebody_ends_is_no_crash(real: Real, bare_kernel: Path, number: int) -> None:
     """SIGTERM, SIGINT and SIGHUP end QEMU with status 0, as a guest's reset does."""
     trial = real.trial("for (;;);", bare_kernel, on_start=send(number))
-    assert trial.outcome is LOST, told(trial)
+    assert trial.outcome is LOST, trial.told
     trial = real.trial("for (;;);", bare_kernel, on_boot=send(number))
-    assert trial.outcome in (BOOT_FAILED, INFRASTRUCTURE), told(trial)
+    assert trial.outcome in (BOOT_FAILED, INFRASTRUCTURE), trial.told
 
 
 @pytest.mark.slow
 def test_a_qemu_that_is_stopped_is_no_survivor(real: Real, bare_kernel: Path) -> None:
     trial = real.trial("return 0;", bare_kernel, trial_time=1.0, on_start=send(signal.SIGSTOP))
-    assert trial.outcome is HUNG, told(trial)
+    assert trial.outcome is HUNG, trial.told
     trial = real.trial("return 0;", bare_kernel, on_boot=send(signal.SIGSTOP))
-    assert trial.outcome is BOOT_FAILED, told(trial)
+    assert trial.outcome is BOOT_FAILED, trial.told
 
 
 # ---- a reproducer that reads the agent's memory
@@ -290,8 +286,8 @@ def test_a_reproducer_with_the_agents_nonce(
 ) -> None:
     image: Path = request.getfixturevalue(f"{kernel}_kernel")
     trial = real.trial(THIEF.replace("AFTER", after), image, trial_time=60.0)
-    assert trial.outcome is outcome, told(trial)
-    assert title in told(trial)
+    assert trial.outcome is outcome, trial.told
+    assert title in trial.told
 
 
 # ---- what there is to reach
@@ -315,7 +311,7 @@ LOOK = r"""
 @pytest.mark.slow
 def test_a_guest_finds_no_way_out(real: Real, debian_kernel: Path) -> None:
     trial = real.trial(LOOK, debian_kernel)
-    assert trial.outcome is SURVIVED, told(trial)
+    assert trial.outcome is SURVIVED, trial.told
     assert trial.facts.end is not None
     seen = trial.facts.end.output.decode().splitlines()
     assert "connect -1" in seen

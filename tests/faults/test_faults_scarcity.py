@@ -23,15 +23,11 @@ from pytest_flaky_repro.machine.guest import Guest
 from pytest_flaky_repro.outcomes import Outcome
 
 if TYPE_CHECKING:
-    from tests.faults.conftest import Real, Trialed
+    from tests.faults.conftest import Real
 
 ROOT = Path(__file__).parents[2]
 UNPROVED = (Outcome.BOOT_FAILED, Outcome.INFRASTRUCTURE, Outcome.LOST)
 is_root = os.geteuid() == 0
-
-
-def told(trial: Trialed) -> str:
-    return f"{trial.outcome.value}: {trial.title} {trial.facts.detail}"
 
 
 def wrapped(real: Real, before: str) -> Real:
@@ -53,9 +49,9 @@ def test_a_qemu_that_gets_no_memory_is_no_survivor(real: Real, bare_kernel: Path
         trial = wrapped(real, f"ulimit -v {mib << 10}").trial("return 0;", bare_kernel)
         if trial.outcome is Outcome.SURVIVED:
             break
-        assert trial.outcome in UNPROVED, told(trial)
-        assert "QEMU was killed" in told(trial) or "QEMU exited" in told(trial)
-        said.append(told(trial))
+        assert trial.outcome in UNPROVED, trial.told
+        assert "QEMU was killed" in trial.told or "QEMU exited" in trial.told
+        said.append(trial.told)
         mib = mib * 5 // 4
     assert len(said) > 10  # it needs 1.5 GB, most of it for its translation buffer
     assert any("Cannot allocate memory" in text for text in said), said
@@ -82,8 +78,8 @@ def test_a_qemu_that_gets_no_more_memory_in_the_run_is_lost(real: Real, bare_ker
         resource.prlimit(guest.pid, resource.RLIMIT_AS, (now, now))
 
     trial = real.trial(NEW_CODE, bare_kernel, trial_time=600.0, on_start=no_more)
-    assert trial.outcome is Outcome.LOST, told(trial)
-    assert "allocate" in told(trial)
+    assert trial.outcome is Outcome.LOST, trial.told
+    assert "allocate" in trial.told
 
 
 # ---- memory: the kernel's OOM killer
@@ -140,13 +136,13 @@ def test_a_qemu_that_the_oom_killer_takes_is_lost(real: Real, bare_kernel: Path)
     with control_group(50) as group:
         trial = real.trial(FILLS, bare_kernel, on_start=join(group))
         assert kills(group) == 1
-        assert trial.outcome is Outcome.LOST, told(trial)
+        assert trial.outcome is Outcome.LOST, trial.told
         assert trial.facts.gone is Gone.KILLED
-        assert "SIGKILL" in told(trial)
+        assert "SIGKILL" in trial.told
     with control_group(20) as group:
         trial = real.trial("return 0;", bare_kernel, on_boot=join(group))
         assert kills(group) == 1
-        assert trial.outcome is Outcome.BOOT_FAILED, told(trial)
+        assert trial.outcome is Outcome.BOOT_FAILED, trial.told
 
 
 # ---- whole campaigns, of pytest itself

@@ -32,15 +32,9 @@ from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, Experiment, assemble
 from pytest_flaky_repro.campaign.rules import Rules
 from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, TrialLoop
-from pytest_flaky_repro.evidence import (
-    EvidenceWriter,
-    History,
-    PlanRecord,
-    Trial,
-    read_records,
-    trial_of,
-)
+from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord, Trial, trial_of
 from pytest_flaky_repro.guest import reproducer
+from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.machine.kernel_image import read_kernel

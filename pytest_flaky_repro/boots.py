@@ -53,7 +53,13 @@ def mode_for(settings: Settings, *, calibrated: bool) -> BootMode:
     if size == 1:
         return BootMode(note=f"one trial a boot ({settings.source('batch')}) is a cold boot")
     if calibrated:
-        return BootMode(how, size, Basis.CALIBRATED)
+        note = ""
+        if settings["correlation"] < 1.0:
+            note = (
+                f"{settings.source('correlation')} was not needed: whole boots are counted, "
+                "however crashes cluster by boot"
+            )
+        return BootMode(how, size, Basis.CALIBRATED, note=note)
     if settings["correlation"] < 1.0:
         return BootMode(how, size, Basis.BOUNDED, settings["correlation"])
     if settings["noise"] > 0.0:

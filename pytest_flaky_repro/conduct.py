@@ -124,7 +124,7 @@ def _calibrate(
             budget=budget,
             writer=writer,
             history=history,
-            on_trial=calibration_teller(goal, goal.rule, subject, around.observer),
+            on_trial=calibration_teller(goal, subject, mode.sharing, around.observer),
             should_stop=around.should_stop,
             sharing=mode.sharing,
         )
@@ -236,7 +236,8 @@ def _with_boots(verdict: Verdict, mode: BootMode, settings: Settings, request: R
     vote_of, asked = request.rules.vote, design_of(settings)
     shared = shared_boots(verdict, mode.how, mode.basis, asked, mode.sharing, vote_of)
     lower = verdict.rate_lower / mode.size  # a boot crashes at most so often as its trials do
-    return replace(verdict, rate_lower=lower, shared=replace(shared, assumed=mode.correlation))
+    shared = replace(shared, assumed=mode.correlation)
+    return replace(verdict, rate_lower=lower, shared=shared, note=mode.note)
 
 
 def _question(settings: Settings, known_bad: KnownBad | None, mode: BootMode) -> tuple[Design, str]:

@@ -1,40 +1,27 @@
-"""Evidence: append-only JSON lines, on disk before they count.
+"""Evidence of campaigns: what was planned, launched, and came of it (in a journal: journal.py).
 
-A file belongs to one writer. Its first line is the plan; each trial has a launch line (before its
-guest is started), a start line (when the guest said START) and a trial line (when it ended).
-Each line ends with a checksum of its own (``crc``: CRC-32 of the line up to it).
-A later run that continues an earlier one writes a file of its own, whose plan line names the
-files it continues.
+A file's first line is the plan; each trial has a launch line (before its guest is started), a
+start line (when the guest said START) and a trial line (when it ended). A later run that continues
+an earlier one writes a file of its own, whose plan line names the files it continues.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
-import os
 import re
-import socket
-import warnings
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.journal import Journal, hostname, now, read_records, refuse_if_written
 from pytest_flaky_repro.outcomes import Outcome
 
-SCHEMA = 1
 UNFINISHED = "launched, and the run ended before the trial did"
 DAMAGED = "its records are damaged"
 AGAIN = "Free some space or name another folder with --repro-evidence, then go on: --repro-resume"
-
-
-class EvidenceWarning(UserWarning):
-    """Something in an evidence file could not be used."""
 
 
 @dataclass(frozen=True)
@@ -101,89 +88,32 @@ class EvidenceWriter:
 
     def __init__(self, folder: Path, plan: PlanRecord) -> None:
         self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self.path, self._descriptor = _new_file(folder)
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # says to others: still being written
+        self._journal = Journal(folder, "trials", AGAIN)
+        self.path = self._journal.path
         record = asdict(plan) | {"hash": plan.digest, "created": now(), "host": hostname()}
-        self._append("plan", record)
+        self._journal.append("plan", record)
 
     def launch(self, ticket: int, seed: str, arm: str, boot: str = "") -> None:
         """``boot``: the boot that the trial shares with others, if it does."""
         shared = {"boot": boot} if boot else {}
-        self._append("launch", {"ticket": ticket, "seed": seed, "arm": arm, "at": now()} | shared)
+        facts = {"ticket": ticket, "seed": seed, "arm": arm, "at": now()}
+        self._journal.append("launch", facts | shared)
 
     def start(self, ticket: int, at: str) -> None:
-        self._append("start", {"ticket": ticket, "at": at})
+        self._journal.append("start", {"ticket": ticket, "at": at})
 
     def trial(self, trial: Trial) -> None:
         record = asdict(trial) | {"outcome": trial.outcome.value, "at": now()}  # the trial's end
-        self._append("trial", record)
+        self._journal.append("trial", record)
 
     def keep_console(self, ticket: int, console: bytes) -> str:
         """Writes a trial's console beside the evidence; returns its name there."""
         name = f"{self.path.stem}-trial{ticket + 1:05}.console"
-        try:
-            (self.folder / name).write_bytes(console)
-        except OSError as error:
-            raise _cannot_write(self.folder / name, error) from error
+        self._journal.keep(name, console)
         return name
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _append(self, kind: str, record: Mapping[str, Any]) -> None:
-        text = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode()
-        line = b'%s, "crc": %d}\n' % (text[:-1], zlib.crc32(text[:-1]))
-        try:
-            done = os.write(self._descriptor, line)
-            if done != len(line):
-                raise OSError(errno.ENOSPC, "the disk is full")
-            if os.fstat(self._descriptor).st_nlink == 0:
-                raise OSError(errno.ENOENT, "the file was deleted meanwhile")
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of one file. A line that is not whole is dropped with a warning."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        msg = f"the evidence file {path} cannot be read: {error.strerror}"
-        raise UsageError(msg) from error
-    for number, line in enumerate(content.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = _record(line)
-        except ValueError:
-            message = f"{path}:{number}: not a whole record, left out"
-            warnings.warn(message, EvidenceWarning, stacklevel=2)
-            continue
-        if record.get("schema") != SCHEMA:
-            msg = (
-                f"{path}:{number}: evidence of schema {record.get('schema')}, this version reads "
-                f"{SCHEMA}. Use the version that wrote it."
-            )
-            raise UsageError(msg)
-        yield record
-
-
-def _record(line: bytes) -> dict[str, Any]:
-    """One line; ValueError when it is not whole, or not what was written."""
-    text, _, _ = line.rpartition(b', "crc": ')
-    record = json.loads(line)
-    if not isinstance(record, dict) or not isinstance(record.get("type"), str):
-        raise ValueError("not a record")  # noqa: TRY004 - one kind of damage among others
-    if record.pop("crc", None) != zlib.crc32(text) and record.get("schema") == SCHEMA:
-        raise ValueError("the checksum is wrong")
-    return record
+        self._journal.close()
 
 
 def load_history(folder: Path, plan: PlanRecord) -> History:
@@ -281,21 +211,6 @@ def folder_name(item: str) -> str:
     return f"{readable}-{hashlib.sha256(item.encode()).hexdigest()[:10]}"
 
 
-def now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def hostname() -> str:
-    return socket.gethostname()
-
-
-def _new_file(folder: Path) -> tuple[Path, int]:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-    path = folder / f"trials-{stamp}-{os.getpid()}.jsonl"
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    return path, os.open(path, flags, 0o644)
-
-
 def without_copies(
     records: Mapping[Path, list[dict[str, Any]]],
 ) -> dict[Path, list[dict[str, Any]]]:
@@ -320,16 +235,6 @@ def files_below(folder: Path) -> Iterator[Path]:
         raise UsageError(f"{folder}: no such folder. Give folders with evidence")
 
 
-def refuse_if_written(path: Path, option: str) -> None:
-    """UsageError, naming the ``option`` that wants to go on from it, while a run writes to it."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            msg = f"{option}: {path} is still being written by another run. Wait for its end."
-            raise UsageError(msg) from None
-
-
 def _refuse_another_plan(path: Path, record: Mapping[str, Any], plan: PlanRecord) -> None:
     if record["hash"] == plan.digest:
         return
@@ -343,7 +248,3 @@ def _refuse_another_plan(path: Path, record: Mapping[str, Any], plan: PlanRecord
         "Run without --repro-resume to start anew (the old evidence stays)."
     )
     raise UsageError(msg)
-
-
-def _cannot_write(path: Path, error: OSError) -> InfrastructureError:
-    return InfrastructureError(f"evidence cannot be written to {path}: {error.strerror}. {AGAIN}")

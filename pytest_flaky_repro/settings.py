@@ -281,7 +281,21 @@ def resolve(sources: Sources) -> Settings:
     values, names = {}, {}
     for option in OPTIONS:
         values[option.name], names[option.name] = _resolve_one(option, sources)
-    return Settings(values, names)
+    settings = Settings(values, names)
+    _refuse_idle(settings)
+    return settings
+
+
+def _refuse_idle(settings: Settings) -> None:
+    """What would change nothing as things stand is a mistake, better told than ignored."""
+    if settings.source("boot") != "default":
+        return
+    for name in ("batch", "correlation"):
+        if settings.source(name) != "default":
+            raise UsageError(
+                f"{settings.source(name)}: it concerns trials that share a boot, and here each has "
+                "one of its own: add --repro-boot batch (or snapshot), or leave it out"
+            )
 
 
 def resolve_one(name: str, sources: Sources) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.loop import Observer, Snapshot
 from pytest_flaky_repro.campaign.trials import Ending, News, Progress
 from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
@@ -117,7 +118,7 @@ def calibration_verdict(
 
 
 def calibration_teller(
-    goal: CalibrationGoal, rule: CalibrationRule, subject: Subject, observer: Observer | None
+    goal: CalibrationGoal, subject: Subject, sharing: Sharing, observer: Observer | None
 ) -> Callable[[Progress], News | None]:
     """Tells ``observer`` how far a calibration is."""
 
@@ -135,8 +136,9 @@ def calibration_teller(
                 needed=None,
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
-                crashes_wanted=rule.crashes,
-                trials_allowed=rule.max_trials,
+                crashes_wanted=goal.rule.crashes,
+                trials_allowed=goal.rule.max_trials,
+                shares_boots=sharing.size > 1,
             ),
         )
 

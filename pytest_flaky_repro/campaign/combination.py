@@ -16,13 +16,8 @@ from pytest_flaky_repro import crash
 from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
 from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.evidence import (
-    Trial,
-    files_below,
-    read_records,
-    replayed,
-    without_copies,
-)
+from pytest_flaky_repro.evidence import Trial, files_below, replayed, without_copies
+from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds, plan_for
 from pytest_flaky_repro.stats.agreement import Agreement, hosts_agree, pool

@@ -11,7 +11,7 @@ from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.control import Control
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, of_arm
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, crashed_by, of_arm
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.machine.trial import Machine, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
@@ -37,6 +37,7 @@ class Snapshot:
     crashes_wanted: int | None = None  # in a calibration
     trials_allowed: int | None = None
     confidence: float | None = None  # of bounds on the rate
+    shares_boots: bool = False  # then the tally is one of boots
 
 
 class Observer(Protocol):
@@ -72,6 +73,7 @@ class Campaign:
     ) -> None:
         self._subject, self._writer, self._observer = subject, writer, observer
         self._min_rate_source = min_rate_source
+        self._shares_boots = sharing is not None and sharing.size > 1
         self._goal = VerdictGoal(plan, rules, control)
         arms = [Arm("test", machine, order, subject.experiment, rules)]
         if control is not None:
@@ -131,6 +133,7 @@ class Campaign:
                 last=progress.trials[-1] if progress.trials else None,
                 elapsed_s=progress.elapsed_s,
                 confidence=goal.plan.design.confidence_safe,
+                shares_boots=self._shares_boots,
             ),
         )
 
@@ -163,10 +166,11 @@ class VerdictGoal:
 
     def reached(self) -> Ending | None:
         if self._unexpected is not None:
-            return Ending(Conclusion.CRASHES, self._describe(self._unexpected))
+            return Ending(Conclusion.CRASHES, self._describe(self._unexpected, 1))
         decision = self.plan.decide(self.tally)
         if decision is Decision.CRASHES and self.first_crash is not None:
-            return Ending(Conclusion.CRASHES, self._describe(self.first_crash))
+            why = self._describe(self.first_crash, self.tally.crashes)
+            return Ending(Conclusion.CRASHES, why)
         refused = self.control.refusal() if self.control is not None else None
         if refused is not None:
             return Ending(Conclusion.INCONCLUSIVE, refused)
@@ -201,8 +205,8 @@ class VerdictGoal:
             and not self._rules.is_expected(trial)
         )
 
-    def _describe(self, trial: Trial) -> str:
-        said = f"trial {trial.number}: {trial.title or trial.outcome.value}"
+    def _describe(self, trial: Trial, crashes: int) -> str:
+        said = crashed_by(trial, crashes)
         if trial.outcome is Outcome.CRASHED and not self._rules.is_expected(trial):
             return f"{said} (another crash than the expected {self._rules.expected})"
         return said

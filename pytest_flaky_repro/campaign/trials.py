@@ -19,7 +19,8 @@ from typing import Protocol
 from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
 from pytest_flaky_repro.campaign.rules import Rules, outcome_of, read_facts, status_of
 from pytest_flaky_repro.errors import TOO_MANY_PROCESSES, InfrastructureError
-from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial, hostname, now
+from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
+from pytest_flaky_repro.journal import hostname, now
 from pytest_flaky_repro.machine.sharing import Seat
 from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.stop import StopSignal

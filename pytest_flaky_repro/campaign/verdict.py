@@ -155,6 +155,12 @@ def shared_boots(
     )
 
 
+def crashed_by(first: Trial, crashes: int) -> str:
+    """The crash that decided, or the first of those that did together."""
+    said = f"trial {first.number}: {first.title or first.outcome.value}"
+    return said if crashes == 1 else f"{said}, the first of {crashes} crashes"
+
+
 def count_kinds(trials: Sequence[Trial], votes: Sequence[Vote]) -> tuple[KindCount, ...]:
     """The kinds of crash among ``trials``, the most frequent first."""
     kinds: dict[str, KindCount] = {}

@@ -33,6 +33,7 @@ _TRACE = re.compile(
     rb"|stack backtrace:|page last allocated via|Stack:\s*\[<"
     rb"|backtrace(?: \(crc \w+\))?:)"
 )
+ASKED_CPU = re.compile(rb"NMI backtrace for cpu \d")  # lib/nmi_backtrace.c
 _TRACE_ENDS = re.compile(
     rb"[ \t]*(?:Modules linked in|---\[ end|Allocated by|Freed by|page last free"
     rb"|Last potentially|={20}"

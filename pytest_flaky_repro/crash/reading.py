@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .cases import WINDOW, Case, end_mark, sort_hits
 from .dispatch import bystander, entered
 from .formats import Ends, Format, Where, spoken
-from .frames import Frame, Trace, TraceReader, canonical, first_meaning
+from .frames import ASKED_CPU, Frame, Trace, TraceReader, canonical, first_meaning
 from .kinds import CrashClass
 from .lockdep import became_at, locks_at
 from .records import Record, records
@@ -93,13 +93,20 @@ def _body(case: Case, text: bytes, base: int) -> Body:
 
 
 def _lines(case: Case, text: bytes, base: int) -> Iterator[Record]:
-    """The lines behind a header; those of other callers left out where callers are printed."""
+    """The lines behind a header; those of other callers left out where callers are printed.
+
+    A detector asks other CPUs for their stacks: what these print from then on is the report's, too.
+    """
     caller = case.hit.record.caller
+    asked = {caller, None}
     kernel = case.hit.record.stamped and not case.hit.row.user
     taken = 0
     for record in records(text, case.hit.end - base, case.stop - base):
-        if caller is not None and record.caller is not None and record.caller != caller:
-            continue
+        if caller is not None:
+            if ASKED_CPU.match(record.text):
+                asked.add(record.caller)
+            if record.caller not in asked:
+                continue
         if kernel and not record.stamped:
             continue
         yield record

@@ -1,22 +1,18 @@
 """A search's evidence: append-only JSON lines, on disk before they count.
 
 One file a run, in the search's folder. The head says what was searched for; then come builds,
-skips and trials, each a line with its own checksum (the format of evidence.py), and what the run
-answered. Going on means reading all files of the same question: counts add up in any order, so
-evidence of another run, or of another machine, may simply be put beside them.
+skips and trials, each a line of a journal (journal.py), and what the run answered. Going on means
+reading all files of the same question: counts add up in any order, so evidence of another run, or
+of another machine, may simply be put beside them.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +21,11 @@ from pytest_flaky_repro.culprit.candidates import Subset, Universe
 from pytest_flaky_repro.culprit.result import CulpritSet, Kind
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
-from pytest_flaky_repro.errors import InfrastructureError, UsageError
-from pytest_flaky_repro.evidence import SCHEMA, hostname, now, read_records, refuse_if_written
+from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.journal import Journal, hostname, now, read_records, refuse_if_written
 
 FILES = "search-*.jsonl"
+AGAIN = "Free some space or name another folder with --evidence, then go on: --resume"
 
 
 @dataclass(frozen=True)
@@ -135,15 +132,8 @@ class Ledger:
     ) -> None:
         self.book = Book()
         self.continues = self._replay(folder, question) if resume else ()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-            self.path = folder / f"search-{stamp}-{os.getpid()}.jsonl"
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self.path, flags, 0o644)
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # says to others: still being written
+        self._journal = Journal(folder, "search", AGAIN)
+        self.path = self._journal.path
         head = {
             "question": question.digest,
             **asdict(question),
@@ -153,7 +143,7 @@ class Ledger:
             "created": now(),
             "host": hostname(),
         }
-        self._append("search", head)
+        self._journal.append("search", head)
 
     def _replay(self, folder: Path, question: Question) -> tuple[str, ...]:
         found = []
@@ -199,23 +189,11 @@ class Ledger:
         self._enter("answer", facts)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._journal.close()
 
     def _enter(self, kind: str, record: Mapping[str, Any]) -> None:
-        self._append(kind, record)
+        self._journal.append(kind, record)
         self.book.enter(kind, record)
-
-    def _append(self, kind: str, record: Mapping[str, Any]) -> None:
-        text = json.dumps({"schema": SCHEMA, "type": kind, **record}).encode()
-        line = b'%s, "crc": %d}\n' % (text[:-1], zlib.crc32(text[:-1]))
-        try:
-            if os.write(self._descriptor, line) != len(line):
-                raise OSError(28, "the disk is full")
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
 
 
 def _named(subset: Subset) -> dict[str, str]:
@@ -234,11 +212,4 @@ def _another_question(path: Path, head: Mapping[str, Any], question: Question) -
     return UsageError(
         f"--resume: {path} holds evidence of another search: {' and '.join(changed)} changed, and "
         "its trials cannot be added up. Run without --resume to start anew (the old evidence stays)"
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> InfrastructureError:
-    return InfrastructureError(
-        f"evidence cannot be written to {path}: {error.strerror}. Free some space or name another "
-        "folder with --evidence, then go on: --resume"
     )

@@ -16,7 +16,7 @@ from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge
 from pytest_flaky_repro.campaign.combination import judge_in_order, rules_of
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, crashed_by
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.question import solved
@@ -229,8 +229,7 @@ def _conclusion(
     if unexpected is not None:
         return Conclusion.CRASHES, f"trial {unexpected.number}: {unexpected.title} (not expected)"
     if decision is Decision.CRASHES:
-        first = crashed[0]
-        return Conclusion.CRASHES, f"trial {first.number}: {first.title or first.outcome.value}"
+        return Conclusion.CRASHES, crashed_by(crashed[0], len(crashed))
     if decision is Decision.SAFE:
         if control is None or control.state is ControlState.CONFIRMED:
             return Conclusion.SAFE, "the safe line was reached"

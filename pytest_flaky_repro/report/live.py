@@ -63,6 +63,7 @@ def figures(snapshot: Snapshot, earlier: int) -> dict[str, Any]:
         "rate_upper": bounds.upper if bounds is not None else None,
         "crashes_wanted": snapshot.crashes_wanted,
         "trials_allowed": snapshot.trials_allowed,
+        "unit": "boots" if snapshot.shares_boots else "trials",
     }
 
 
@@ -80,13 +81,14 @@ def line(told: Mapping[str, Any], worker: str = "", width: int | None = None) ->
 def _parts(told: Mapping[str, Any]) -> list[str]:
     if not told["trials"] and "running" not in told:
         return ["getting ready"]
-    parts = [f"{told['trials']} trials", f"{told['crashes']} crashed"]
+    unit = told["unit"]
+    parts = [f"{told['trials']} {unit}", f"{told['crashes']} crashed"]
     parts += [f"{told['lost']} lost"] * bool(told["lost"])
     parts += [f"{told['void']} void"] * bool(told["void"])
     if told["crashes_wanted"]:
         parts.append(
             f"calibrating: {told['crashes_wanted']} crashes wanted, "
-            f"at most {told['trials_allowed']} trials (--repro-calibrate-trials)"
+            f"at most {told['trials_allowed']} {unit} (--repro-calibrate-trials)"
         )
     elif told["rate_upper"] is not None:
         parts.append(f"rate <= {upwards(told['rate_upper'])}")
@@ -119,7 +121,7 @@ def screen_for(config: pytest.Config, reporter: pytest.TerminalReporter) -> Scre
 
 
 class Log:
-    """A line at 1, 10, 100, ... trials, at each new title of a crash, and every 30 s."""
+    """A line at 1, 10, 100, ... trials (or boots), at each new title of a crash, and every 30 s."""
 
     def __init__(self, config: pytest.Config, reporter: pytest.TerminalReporter) -> None:
         self._config, self._reporter = config, reporter

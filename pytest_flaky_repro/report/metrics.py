@@ -20,8 +20,8 @@ WRITE_EVERY_S = 5.0
 STATES = ("running", *(conclusion.value for conclusion in Conclusion))
 
 COUNTS = {
-    "trials": "trials that ended in a crash or an intact survival",
-    "crashes": "trials that crashed",
+    "trials": "trials (boots, where trials share them) that ended in a crash or an intact survival",
+    "crashes": "of these, those that crashed",
     "void": "trials that never started: they count for nothing",
     "lost": "trials that started and came to no verdict: never survivals",
     "needed": "further surviving trials that would make it safe",

@@ -9,13 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.evidence import (
-    Trial,
-    files_below,
-    read_records,
-    replayed,
-    without_copies,
-)
+from pytest_flaky_repro.evidence import Trial, files_below, replayed, without_copies
+from pytest_flaky_repro.journal import read_records
 
 
 @dataclass(frozen=True)

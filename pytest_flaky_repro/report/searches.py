@@ -12,7 +12,7 @@ from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import FILES, Book
 from pytest_flaky_repro.culprit.links import Link, Seen
 from pytest_flaky_repro.culprit.result import Kind
-from pytest_flaky_repro.evidence import read_records
+from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.report import plots
 from pytest_flaky_repro.report.culprit import headline, probability
 from pytest_flaky_repro.stats.search.chain import Chain, Prior

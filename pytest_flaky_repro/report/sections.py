@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_flaky_repro.campaign.verdict import KindCount
+from pytest_flaky_repro.campaign.verdict import KindCount, Verdict
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.report import plots, sentences
@@ -87,20 +87,18 @@ def section_of(finding: Finding) -> Section:
 
 def _numbers(finding: Finding) -> list[tuple[str, str]]:
     verdict, design = finding.verdict, finding.verdict.design
-    lower, upper = sentences.downwards(verdict.rate_lower), sentences.upwards(verdict.rate_upper)
-    sure = sentences.confidence(design.confidence_safe)
     lines = [
         (f"{finding.unit} that ended", f"{verdict.intact:,}"),
         ("of them crashed", f"{verdict.crashes:,}"),
         ("lost after START", f"{verdict.lost:,}"),
         ("never started", f"{verdict.void:,}"),
-        ("crash rate", f"{lower} to {upper} at {sure}, whenever it stopped"),
+        ("crash rate", _bounds(verdict)),
     ]
     if finding.plan is not None:
         lines.append(("smallest rate that must not be missed", sentences.percent(design.min_rate)))
         lines.append(("rate of crashes not the kernel's fault", sentences.percent(design.noise)))
-        both = f"{sure} (safe), {sentences.confidence(design.confidence_crash)} (crashes)"
-        lines.append(("confidence", both))
+        sure, crash = map(sentences.confidence, (design.confidence_safe, design.confidence_crash))
+        lines.append(("confidence", f"{sure} (safe), {crash} (crashes)"))
     if finding.told.conclusion == "inconclusive" and verdict.still_needed is not None:
         lines.append(("surviving trials still needed", f"{verdict.still_needed:,}"))
     lines += [
@@ -113,6 +111,16 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         boot = sorted(times)[len(times) // 2]
         lines.append(("a boot took", f"{boot:.3g} s (median), {max(times):.3g} s at most"))
     return lines
+
+
+def _bounds(verdict: Verdict) -> str:
+    """Both bounds of the crash rate; each holds at its own confidence."""
+    design = verdict.design
+    least = f"{sentences.downwards(verdict.rate_lower)} or more at "
+    least += sentences.confidence(design.confidence_crash)
+    most = f"{sentences.upwards(verdict.rate_upper)} or less at "
+    most += sentences.confidence(design.confidence_safe)
+    return f"{least}, {most}" if verdict.rate_lower > 0 else most
 
 
 # ---- plots

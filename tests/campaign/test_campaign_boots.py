@@ -197,8 +197,14 @@ class Nowhere(EvidenceWriter):
     def __init__(self, folder: Path) -> None:
         self.folder, self.path = folder, folder / "nowhere"
 
-    def _append(self, kind: str, record: object) -> None:
-        del kind, record
+    def launch(self, ticket: int, seed: str, arm: str, boot: str = "") -> None:
+        """Not kept."""
+
+    def start(self, ticket: int, at: str) -> None:
+        """Not kept."""
+
+    def trial(self, trial: Trial) -> None:
+        """Not kept."""
 
     def keep_console(self, ticket: int, console: bytes) -> str:
         del console

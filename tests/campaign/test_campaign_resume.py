@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.campaign.rules import Rules
-from pytest_flaky_repro.evidence import EvidenceWarning, EvidenceWriter, PlanRecord, load_history
+from pytest_flaky_repro.evidence import EvidenceWriter, PlanRecord, load_history
+from pytest_flaky_repro.journal import EvidenceWarning
 from pytest_flaky_repro.machine.fake import Behaviour, _coin
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, plan_for

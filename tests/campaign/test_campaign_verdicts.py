@@ -82,6 +82,14 @@ def test_with_noise_a_crash_waits_for_the_trials_before_it(bench: Bench) -> None
     assert tickets == list(range(len(tickets)))
 
 
+def test_of_several_crashes_that_decide_together_the_first_is_named(bench: Bench) -> None:
+    noisy = Design(0.5, noise=0.2, confidence_safe=0.95, confidence_crash=0.95)
+    verdict = bench.run(Behaviour(crash=1.0), noisy)
+    assert verdict.crashes > 1
+    assert verdict.why.startswith("trial 1: ")
+    assert verdict.why.endswith(f", the first of {verdict.crashes} crashes")
+
+
 @few
 @given(seeds)
 def test_the_same_coin_gives_the_same_verdict_for_any_number_of_jobs(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flaky_repro.errors import InfrastructureError
-from pytest_flaky_repro.evidence import hostname
+from pytest_flaky_repro.journal import hostname
 from pytest_flaky_repro.machine.cluster.crew import Crew
 from pytest_flaky_repro.machine.cluster.machine import machine_on
 from pytest_flaky_repro.machine.cluster.recipe import FakeRecipe

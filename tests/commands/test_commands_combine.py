@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_flaky_repro.campaign.rules import Rules
-from pytest_flaky_repro.evidence import EvidenceWarning, EvidenceWriter, PlanRecord, Trial
+from pytest_flaky_repro.evidence import EvidenceWriter, PlanRecord, Trial
+from pytest_flaky_repro.journal import EvidenceWarning
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.stats import Design, plan_for
 

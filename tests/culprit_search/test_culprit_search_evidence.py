@@ -14,8 +14,8 @@ from pytest_flaky_repro.culprit.result import Kind
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import TrialReport
 from pytest_flaky_repro.culprit.watching import Activity, View
-from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.evidence import EvidenceWarning
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.journal import EvidenceWarning
 from pytest_flaky_repro.report.searches import searches_below
 
 RESUME = SearchOptions(resume=True)
@@ -88,6 +88,24 @@ def test_without_resume_a_search_starts_anew(masks: Any, coin: Any, tmp_path: Pa
     tester = coin([[17]], 0.3, 5)
     find_culprit(masks(60), tester, folder=tmp_path)
     assert tester.trials > 20
+
+
+def test_evidence_that_is_deleted_meanwhile_ends_the_search(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """Records of a file that has no name any more are kept by nobody."""
+    tester = coin([[17]], 0.3)
+    run = tester.run
+
+    def deleting(*args: Any, **named: Any) -> Any:
+        if tester.trials > 5:
+            for file in tmp_path.glob("search-*.jsonl"):
+                file.unlink()
+        return run(*args, **named)
+
+    tester.run = deleting
+    with pytest.raises(InfrastructureError, match=r"deleted meanwhile\. .*--resume"):
+        find_culprit(masks(60), tester, folder=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
-from pytest_flaky_repro.evidence import (
-    EvidenceWarning,
-    EvidenceWriter,
-    PlanRecord,
-    Trial,
-    folder_name,
-    load_history,
-    read_records,
-)
+from pytest_flaky_repro.evidence import EvidenceWriter, PlanRecord, Trial, folder_name, load_history
+from pytest_flaky_repro.journal import EvidenceWarning, read_records
 from pytest_flaky_repro.outcomes import Outcome
 
 PLAN = PlanRecord("e", {"smp": 1, "min_rate": 0.05}, "test_x", "k")

@@ -19,16 +19,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flaky_repro import evidence
+from pytest_flaky_repro import journal
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
-from pytest_flaky_repro.evidence import (
-    EvidenceWarning,
-    PlanRecord,
-    Trial,
-    load_history,
-    read_records,
-    trial_of,
-)
+from pytest_flaky_repro.evidence import PlanRecord, Trial, load_history, trial_of
+from pytest_flaky_repro.journal import EvidenceWarning, read_records
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats import Design, plan_for
 
@@ -228,7 +222,7 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> None:
         def now(cls, tz: tzinfo | None = None) -> Past:
             return cls(2001, 1, 1, microsecond=time.monotonic_ns() // 1000 % 1_000_000, tzinfo=tz)
 
-    monkeypatch.setattr(evidence, "datetime", Past)
+    monkeypatch.setattr(journal, "datetime", Past)
 
 
 # ---- two at once

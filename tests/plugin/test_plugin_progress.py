@@ -126,6 +126,12 @@ def test_a_line_names_the_bound_and_the_time_to_a_verdict(project: Project) -> N
     assert re.search(r"0 crashed, rate <= 2\d%, safe in 104, about \d+ s$", line)
 
 
+def test_where_trials_share_boots_a_line_counts_boots(project: Project) -> None:
+    text = project.spawn("--repro-boot=batch", "--repro-batch=4").stdout.str()
+    assert re.search(r"^  .*: 1 boots, 0 crashed, ", text, re.MULTILINE)
+    assert " trials, 0 crashed" not in text
+
+
 def test_trials_of_an_earlier_run_do_not_hasten_the_forecast(project: Project) -> None:
     """A hundred trials that took no time now would promise the rest in none."""
     project.run("--repro-max-trials=100", *HUNDRED)

@@ -132,6 +132,22 @@ def test_what_belongs_to_the_run_is_no_marker_argument(name: str) -> None:
         resolve(Sources({name: "x"}, {}, {}, {}, "test_y"))
 
 
+@pytest.mark.parametrize("name", ["batch", "correlation"])
+@pytest.mark.parametrize("place", PLACES)
+def test_what_concerns_shared_boots_is_refused_while_nothing_shares_one(
+    name: str, place: str
+) -> None:
+    with pytest.raises(UsageError, match="add --repro-boot batch") as raised:
+        only(BY_NAME[name], "1", place)
+    assert name in str(raised.value).partition(": it concerns")[0].lower()
+
+
+@pytest.mark.parametrize("boot", ["cold", "batch", "snapshot"])
+def test_whoever_says_how_to_boot_may_say_how_many_trials_share_one(boot: str) -> None:
+    given = {"boot": boot, "batch": "4", "correlation": "0.1"}
+    assert resolve(Sources({}, given, {}, {}))["batch"] == 4
+
+
 def test_given_are_the_options_to_set_again_what_no_marker_set() -> None:
     settings = resolve(
         Sources({"smp": 2}, {"kernel": ["a", "b"]}, {"PYTEST_REPRO_CONFIDENCE": "0.9"}, {})

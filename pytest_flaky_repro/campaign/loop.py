@@ -98,6 +98,7 @@ class Campaign:
         ending = self._loop.run()
         goal, design = self._goal, self._goal.plan.design
         trials, votes = of_arm(self._loop.trials, self._loop.votes, "test")
+        unknown = self._loop.left_out
         return Verdict(
             conclusion=ending.conclusion,
             why=ending.why,
@@ -107,14 +108,15 @@ class Campaign:
             tally=goal.tally,
             void=votes.count(Vote.VOID),
             lost=votes.count(Vote.LOST),
-            rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash).lower,
-            rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe).upper,
+            rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash, unknown).lower,
+            rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe, unknown).upper,
             still_needed=bounds.clean_trials_needed(goal.plan, goal.tally),
             kinds=count_kinds(trials, votes),
             first_crash=goal.first_crash,
             evidence=self._writer.path,
             trials=tuple(self._loop.trials),
             control=goal.control.check() if goal.control is not None else None,
+            unknown=unknown,
         )
 
     def _tell(self, progress: Progress) -> News | None:

@@ -139,6 +139,7 @@ class _State:
     wasted: Trial | None = None  # the last trial that taught nothing
     setup_fault: str | None = None
     lost_with: set[str] = field(default_factory=set)
+    left_out: int = 0  # boots launched before the one that ended it at once, and not waited for
     collateral: int = 0  # trials lost with others, beyond the first of each event
     next_boot: int = 0  # to be fed
     launched: int = 0  # boots
@@ -189,6 +190,11 @@ class TrialLoop:
     def votes(self) -> Sequence[Vote]:
         """The votes of :attr:`trials`."""
         return self._state.votes
+
+    @property
+    def left_out(self) -> int:
+        """Boots among those fed whose end was not waited for, since another one decided."""
+        return self._state.left_out
 
     def run(self) -> Ending:
         """Runs until the goal is reached. KeyboardInterrupt passes through, all trials on disk.
@@ -288,9 +294,12 @@ class TrialLoop:
             return None
         if not self._goal.ends_at_once(*self._voted(ended.result.trial)):
             return None
-        for number in sorted(state.boots):  # those launched before, still running, are left out
-            if state.boots[number].is_done or number == ended.boot.number:
+        ready = [n for n, boot in state.boots.items() if boot.is_done or boot is ended.boot]
+        for number in sorted(state.boots):
+            if number in ready:
                 self._feed(state.boots.pop(number))
+            elif number < max(ready):  # still running
+                state.left_out += state.boots[number].arm == ended.boot.arm
         return self._goal.reached()
 
     def _feed_what_is_there(self) -> None:

@@ -105,6 +105,7 @@ class Verdict:
     shared: SharedBoots | None = None
     note: str = ""  # on how trials got their guests, where that is not what was asked for
     calibration: Calibration | None = None
+    unknown: int = 0  # launched before a crash that decided at once, and not waited for
     advice: Advice | None = None  # on the trial time, from a calibration
 
     def __str__(self) -> str:

@@ -200,7 +200,7 @@ def kind_rate(verdict: Verdict, kind: KindCount) -> str:
     sure = verdict.design.confidence_safe
     trials = Tally(verdict.intact, verdict.tally.trials_high, min(kind.count, verdict.intact))
     side = 1.0 - complement(sure) / 2
-    bounds = rate_bounds(trials, side)
+    bounds = rate_bounds(trials, side, verdict.unknown)
     return f"{downwards(bounds.lower)} to {upwards(bounds.upper)} of trials at {confidence(sure)}"
 
 

@@ -63,17 +63,20 @@ class EValues:
         return _exp(self.log_against_noise)
 
 
-def rate_bounds(tally: Tally, confidence: float) -> RateBounds:
+def rate_bounds(tally: Tally, confidence: float, unknown: int = 0) -> RateBounds:
     """Anytime-valid bounds on the crash rate.
 
     The upper bound reads the intact trials only; the lower bound takes every lost trial for a
-    survival. Raises UsageError unless 0 < confidence < 1.
+    survival. ``unknown`` trials were launched before the last one of the tally and not waited for.
+    Which those are depends on how fast trials end, and crashes end sooner: to leave them out would
+    bend the rate, so each bound takes them for what speaks against it.
+    Raises UsageError unless 0 < confidence < 1.
     """
     _check(confidence)
     limit = -math.log(complement(confidence))
     return RateBounds(
-        lower=_lower(tally.crashes, tally.trials_high, limit),
-        upper=_upper(tally.crashes, tally.trials_low, limit),
+        lower=_lower(tally.crashes, tally.trials_high + unknown, limit),
+        upper=_upper(tally.crashes + unknown, tally.trials_low + unknown, limit),
         confidence=confidence,
     )
 

@@ -19,7 +19,7 @@ from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.trial import TrialFacts, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
-from pytest_flaky_repro.stats import Design, Tally, plan_for
+from pytest_flaky_repro.stats import Design, Tally, plan_for, rate_bounds
 
 if TYPE_CHECKING:
     from tests.campaign.conftest import Bench
@@ -72,6 +72,21 @@ def test_a_crash_ends_the_campaign_before_the_trials_that_still_run(bench: Bench
     assert verdict.conclusion is Conclusion.CRASHES
     assert [trial.ticket for trial in verdict.trials] == [1]
     assert verdict.tally == Tally(1, 1, 1)
+
+
+def test_what_a_crash_did_not_wait_for_speaks_against_both_bounds(bench: Bench) -> None:
+    """Crashes end sooner than survivals: only those that ended would make the rate too high."""
+    verdict = bench.run(OneSlowOneCrash(Behaviour()), SURE, jobs=2, seed="5eed")
+    assert (verdict.tally, verdict.unknown) == (Tally(1, 1, 1), 1)
+    assert verdict.rate_lower == rate_bounds(Tally(2, 2, 1), 0.9).lower
+    assert verdict.rate_upper == 1.0
+
+
+def test_the_lower_bound_holds_however_soon_crashes_end(bench: Bench) -> None:
+    """It is above the rate in at most 1 of 20 campaigns: of 30 in more than 5 with P < 0.004."""
+    soon = Behaviour(crash=0.02, seconds=0.4, crash_seconds=0.0)
+    runs = [bench.run(soon, Design(0.01), jobs=32, seed=str(n)) for n in range(30)]
+    assert sum(run.rate_lower > 0.02 for run in runs) <= 5
 
 
 def test_with_noise_a_crash_waits_for_the_trials_before_it(bench: Bench) -> None:

@@ -32,6 +32,18 @@ def test_anytime_upper_bound(trials: int, crashes: int, upper: float) -> None:
     assert bounds.upper == pytest.approx(upper, rel=3e-3)
 
 
+@given(st.integers(0, 5), st.integers(0, 60), st.integers(0, 20))
+@settings(deadline=None)
+def test_each_bound_takes_what_is_unknown_for_what_speaks_against_it(
+    crashes: int, survivals: int, unknown: int
+) -> None:
+    low = crashes + survivals
+    bounds = rate_bounds(Tally(low, low, crashes), 0.95, unknown)
+    more = low + unknown
+    assert bounds.lower == rate_bounds(Tally(more, more, crashes), 0.95).lower
+    assert bounds.upper == rate_bounds(Tally(more, more, crashes + unknown), 0.95).upper
+
+
 def test_zero_crash_bound_is_clopper_pearson() -> None:
     assert zero_crash_upper(459, 0.99) == pytest.approx(0.0099829, abs=5e-8)
     assert zero_crash_upper(459, 0.99) == pytest.approx(float(beta.ppf(0.99, 1, 459)), rel=1e-12)

@@ -20,6 +20,7 @@ from pytest_flaky_repro.stats.search.planning import Costs, Move, best_move
 from pytest_flaky_repro.stats.search.rates import Rates
 
 HALF = 0.5
+ALL_GOOD = 0  # its mask
 TOGETHER_MAX = 4  # members of a set that only crashes together
 
 
@@ -78,7 +79,7 @@ class Levels:
                 if members:
                     found, last = tuple(sorted(members)), chain.rates_given(0)
                     return FoundSet(found, probability, last, place, size, all_good, if_good)
-                return Answer(Kind.NOT_HERE, (), probability, "all good crashes too")
+                return self._not_here(rates, probability, tallies)
             if len(members) == TOGETHER_MAX:
                 why = f"more than {TOGETHER_MAX} candidates are needed together"
                 return Answer(Kind.UNRESOLVED, (), probability, why)
@@ -101,6 +102,25 @@ class Levels:
             if leap.crashed and chain.rates_now.odds(leap.survived, leap.crashed) >= certain:
                 return leap.at
         return None
+
+    def _not_here(self, rates: Rates, probability: float, tallies: Tallies) -> Query | Answer:
+        """All good is blamed for nothing but its own crash.
+
+        Where several candidates crash each by themselves, a chain's prior, which knows of one,
+        would sooner believe that all good does.
+        """
+        if ALL_GOOD in tallies.skipped:
+            why = f"whether all good crashes too is open: {tallies.skipped[ALL_GOOD]}"
+            return Answer(Kind.UNRESOLVED, (), probability, why)
+        tally = tallies.of(ALL_GOOD)
+        odds = rates.odds(tally.survived, tally.crashed)
+        if odds >= self._aim.confidence / self._aim.error:
+            return Answer(Kind.NOT_HERE, (), probability, "all good crashes too")
+        doubt = min(
+            self._aim.error, odds * self._aim.error
+        )  # each time it survives, it gains on it
+        more = rates.survivals_for(doubt, tally.survived, tally.crashed)
+        return Query(ALL_GOOD, more, Phase.SEARCH)
 
     def _is_settled(self, chain: Chain, *, first: bool) -> bool:
         """Whether the threshold is known.

@@ -129,9 +129,10 @@ class Strategy:
     def _rest(
         self, rest: int, taken: int, found: FoundSet, tallies: Tallies
     ) -> Query | Answer | Rates:
-        """The rates of the next round, if all bad without what was found still crashes."""
-        if not rest:
-            return self._finished()
+        """The rates of the next round, if all bad without what was found still crashes.
+
+        Where nothing else is left, that is all good.
+        """
         if rest in tallies.skipped:
             why = f"whether there are more culprits is open: {tallies.skipped[rest]}"
             return Answer(Kind.UNRESOLVED, self.found, found.probability, why)

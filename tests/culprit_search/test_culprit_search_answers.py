@@ -234,3 +234,30 @@ def test_one_candidate_is_enough(masks: Any, coin: Any, tmp_path: Path) -> None:
 def test_no_candidates_is_an_error(masks: Any, coin: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing differs between the good and the bad"):
         find(tmp_path, masks(0), coin([[0]], 0.5))
+
+
+FEW = [(1, [[0]]), (2, [[0], [1]]), (2, [[0, 1]]), (3, [[1], [2]]), (3, [[0], [1], [2]])]
+FEW += [(5, [[0], [1]]), (12, [[0], [1]]), (12, [[0, 1]])]
+
+
+@pytest.mark.parametrize("rate", [0.9, 0.3])
+@pytest.mark.parametrize(("number", "sets"), FEW)
+def test_short_lists_are_searched_as_well_as_long_ones(
+    masks: Any, coin: Any, tmp_path: Path, number: int, sets: list[list[int]], rate: float
+) -> None:
+    right = 0
+    for seed in SEEDS:
+        result = find(tmp_path / str(seed), masks(number), coin(sets, rate, seed))
+        right += {found.names for found in result.sets} == wanted(sets)
+    assert right >= len(SEEDS) - 1
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 12])
+def test_a_crash_that_has_nothing_to_do_with_the_candidates_blames_none(
+    masks: Any, coin: Any, tmp_path: Path, number: int
+) -> None:
+    for seed in SEEDS:
+        builder = masks(number)
+        result = find(tmp_path / str(seed), builder, coin([[]], 0.5, seed))
+        assert result.kind is Kind.NOT_HERE
+        assert 0 in builder.built

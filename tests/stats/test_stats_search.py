@@ -252,3 +252,13 @@ def test_rates_far_beyond_the_grid_do_no_harm() -> None:
     seen = Chain(Prior.of(0.1, [1.0] * N), certain, (Counts(5, 5000, 0), Counts(6, 0, 2000)))
     assert seen.best[0] == 6
     assert seen.best[1] == pytest.approx(1)
+
+
+def test_the_first_candidate_alone_is_prefix_1_and_no_leap() -> None:
+    """It would be asked again and again: its trials are counted as the prefix's."""
+    tests = [Counts(0, 60, 0), Counts(1, 400, 25)]
+    seen = chain(tests)
+    assert seen.best[0] == 1
+    move = best_move(seen, Costs(2.0), Ground(built=(0, 1)), leaps=True)
+    assert move is not None
+    assert (move.at, move.is_leap) == (0, False)

@@ -189,6 +189,6 @@ def _buildable(at: list[int], ground: Ground, price: list[float]) -> Floats:
 
 
 def _leap_targets(chain: Chain, ground: Ground) -> list[tuple[int, float]]:
-    """Thresholds that are probable enough to try their candidate alone."""
+    """Thresholds that are probable enough to try their candidate alone; the first is prefix 1."""
     leaders = chain.leaders(LEAP_FROM)[:LEAPS]
-    return [(k, p) for k, p in leaders if k > 0 and k not in ground.leaps_skipped]
+    return [(k, p) for k, p in leaders if k > 1 and k not in ground.leaps_skipped]

@@ -10,6 +10,9 @@ from pytest_flaky_repro.machine.spec import Accel, Emulator, GuestSpec
 BASE_APPEND = (
     "console=ttyS0",  # the 8250: the only output that the smallest kernels have
     "panic=-1",  # a panic ends the guest at once: QEMU leaves because of -no-reboot
+    # else a guest whose host is busy now and then panics: "IO-APIC + timer doesn't work!"
+    # (timer_irq_works() in arch/x86/kernel/apic/io_apic.c counts ticks against delay loops)
+    "no_timer_check",
     "sysrq_always_enabled",  # a guest that is stuck can be asked for backtraces (see stall.py)
 )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from pytest_flaky_repro.errors import InfrastructureError, start_error
 
@@ -46,7 +45,7 @@ def spawn(argv: Sequence[str], inherited: Sequence[int]) -> subprocess.Popen[byt
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process (fields 14 and 15 of proc_pid_stat(5)); 0 if it is gone."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     fields = text[text.rindex(")") + 2 :].split()
@@ -60,11 +59,8 @@ def wanted_seconds(pid: int) -> float:
     (Documentation/scheduler/sched-stats.rst); only what it had, where the host's kernel keeps none.
     """
     total = 0
-    for path in Path(f"/proc/{pid}/task").glob("*/schedstat"):
-        try:
-            had, waited = path.read_text().split()[:2]
-        except (OSError, ValueError):
-            continue  # that thread is gone
+    for text in _of_threads(pid, "schedstat"):
+        had, waited = text.split()[:2]
         total += int(had) + int(waited)
     return total / 1e9 if total else cpu_seconds(pid)
 
@@ -74,14 +70,28 @@ def is_in_line(pid: int) -> bool:
 
     A wait that is not over is in no schedstat yet.
     """
-    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+    return any(text[text.rindex(")") + 2] == "R" for text in _of_threads(pid, "stat"))
+
+
+def _of_threads(pid: int, name: str) -> Iterator[str]:
+    """One file of each of a process's threads; without those that are gone."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - see _read
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for thread in threads:
         try:
-            text = path.read_text()
+            text = _read(f"/proc/{pid}/task/{thread}/{name}")
         except OSError:
-            continue  # that thread is gone
-        if text[text.rindex(")") + 2] == "R":
-            return True
-    return False
+            continue
+        if text:
+            yield text
+
+
+def _read(path: str) -> str:
+    """No Path: it interns each part, and each process has parts of its own."""
+    with open(path) as file:  # noqa: PTH123
+        return file.read()
 
 
 def describe_exit(returncode: int, stderr: str) -> str:

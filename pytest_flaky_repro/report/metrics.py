@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,14 @@ class MetricsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._campaigns: dict[tuple[str, str], Mapping[str, Any]] = {}
-        self._written = 0.0
+        self._tried = 0.0
 
     def running(self, figures: Mapping[str, Any]) -> None:
         """Takes the figures of a campaign that is running; the file follows every few seconds."""
         self._campaigns[_key(figures)] = {**figures, "conclusion": "running"}
-        if time.monotonic() - self._written >= WRITE_EVERY_S:
-            self.write()
+        if time.monotonic() - self._tried >= WRITE_EVERY_S:
+            with suppress(OSError):  # told of at the run's end, if it fails then, too
+                self.write()
 
     def ended(self, summaries: Iterable[Mapping[str, Any]]) -> None:
         """Takes verdicts."""
@@ -60,7 +62,8 @@ class MetricsFile:
                 self._campaigns[_key(summary)] = summary
 
     def write(self) -> None:
-        """Replaces the file at once."""
+        """Replaces the file at once. OSError where it cannot be."""
+        self._tried = time.monotonic()
         from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
         registry = CollectorRegistry()
@@ -87,7 +90,6 @@ class MetricsFile:
         written.set(time.time())
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(self._path), registry)
-        self._written = time.monotonic()
 
 
 def _key(figures: Mapping[str, Any]) -> tuple[str, str]:

@@ -66,6 +66,22 @@ def test_what_was_void_and_lost_is_counted_apart(project: Project) -> None:
     assert seen["lost", SAFE, ""] == votes.count("lost")
 
 
+def test_a_file_that_cannot_be_written_costs_no_verdict(project: Project) -> None:
+    project.test(
+        """
+        from pathlib import Path
+
+        def test_it(repro, kernel):
+            Path("textfile").write_text("in the way")
+            repro.check("ok.c")
+        """
+    )
+    result = project.spawn("--repro-metrics=textfile/flaky.prom")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["flaky-repro: the metrics could not be written: *textfile*"])
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+
+
 def test_nothing_else_is_left_beside_the_file(project: Project) -> None:
     (project.path / "textfile").mkdir()
     project.spawn("--repro-metrics=textfile/flaky.prom")

@@ -87,6 +87,10 @@ def pytest_configure(config: pytest.Config) -> None:
             raise UsageError(msg)
         if settings["kernel"]:  # their names are checked before anything is collected
             session_of(config).kernels  # noqa: B018
+        if settings["crash_classes"]:
+            from pytest_flaky_repro.crash import parse_classes
+
+            parse_classes(settings["crash_classes"], settings.source("crash_classes"))
         if (settings["html"] or settings["metrics"]) and not _is_worker(config):
             from pytest_flaky_repro.report.outputs import check_outputs
 

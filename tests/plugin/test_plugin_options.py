@@ -107,6 +107,15 @@ def test_a_bad_value_is_a_usage_error_that_names_its_source(
     result.stderr.fnmatch_lines([f"ERROR: {name}: expected a whole number from 1 up, got 'many'"])
 
 
+def test_an_unknown_class_of_crash_is_a_usage_error(project: Project) -> None:
+    """It was an error of each test, and so an exit status of 1."""
+    result = project.run("--repro-crash-classes=-lockups")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --repro-crash-classes: expected crash classes, saw 'lockups'; choose from all, *"]
+    )
+
+
 def test_all_names_and_the_short_ones_are_in_the_help(project: Project) -> None:
     text = project.run("--help").stdout.str()
     text = " ".join(text.split())

@@ -203,6 +203,72 @@ def test_an_unknown_word_in_a_call_is_no_verdict(project: Project, call: str, sa
     result.stdout.fnmatch_lines([said])
 
 
+STATUSES = "expected an exit status or several, from 0 to 255, such as {0, 3}, got"
+VARIABLES = "expected a mapping of names to text, such as {'THREADS': '4'}, got"
+WORDS = "expected a list of words, such as ['-O2', '-pthread'], got"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ok_exit='0'", f"ok_exit='0': {STATUSES} a str"),
+        ("ok_exit={0, '3'}", f"ok_exit=*: {STATUSES} '3'"),
+        ("ok_exit=256", f"ok_exit=256: {STATUSES} 256"),
+        ("ok_exit=[True]", f"ok_exit=[[]True[]]: {STATUSES} True"),
+        ("ok_exit=1.0", f"ok_exit=1.0: {STATUSES} a float"),
+        ("env='A=1'", f"env='A=1': {VARIABLES} a str"),
+        ("env={'A': 1}", f"env={{'A': 1}}: {VARIABLES} 'A': 1"),
+        ("env={'A=B': '1'}", f"env={{'A=B': '1'}}: {VARIABLES} 'A=B': '1'"),
+        ("cflags='-O2'", "cflags='-O2': " + WORDS.replace("[", "[[]").replace("']", "'[]]")),
+        ("crash=5", "crash=5: expected a regular expression for a crash title, got a int"),
+    ],
+)
+@pytest.mark.parametrize("call", ["check('ok.c', ", "compare('ok.c', kernel, kernel, "])
+def test_a_word_of_the_wrong_kind_is_an_error_that_names_it(
+    project: Project, call: str, words: str, said: str
+) -> None:
+    """``ok_exit="0"`` made a crash of exit status 0, others ended in AttributeErrors."""
+    project.test(f"def test_it(repro, kernel): repro.{call}{words})")
+    result = project.run("--repro-max-trials=3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{said}*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert project.records("trial") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            "check('ok.c', calibrated_on='x')",
+            "calibrated_on='x': expected what repro.measure(..., crashes=10) returned, got a str",
+        ),
+        (
+            "measure('ok.c', crashes='5')",
+            "crashes='5': expected a whole number from 1 up, got '5'",
+        ),
+        (
+            "compare('ok.c', kernel, None)",
+            "kernel=None: expected one of the fixture kernels, such as kernels['fixed']",
+        ),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_an_error_that_names_it(
+    project: Project, call: str, said: str
+) -> None:
+    project.test(f"def test_it(repro, kernel): repro.{call}")
+    result = project.run("--repro-max-trials=3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([said.replace("[", "[[]")])
+
+
+@pytest.mark.parametrize("given", ["0", "3", "(0, 3)", "range(4)", "iter([3])"])
+def test_ok_exit_is_one_status_or_several(project: Project, given: str) -> None:
+    project.test(f"def test_it(repro, kernel): repro.check('ok.c', ok_exit={given})")
+    statuses = {"0": [0], "3": [3], "(0, 3)": [0, 3], "range(4)": [0, 1, 2, 3], "iter([3])": [3]}
+    assert plan(project)["ok_exit"] == statuses[given]
+
+
 def test_a_missing_archive_is_an_error_with_its_name(project: Project) -> None:
     result = project.run("--initrd=nosuch.cpio")
     result.assert_outcomes(errors=1)

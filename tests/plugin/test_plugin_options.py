@@ -116,6 +116,16 @@ def test_an_unknown_class_of_crash_is_a_usage_error(project: Project) -> None:
     )
 
 
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+def test_a_mistyped_variable_is_warned_of_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PYTEST_REPRO_MINRATE", "0.1")
+    result = project.spawn(*workers)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*PYTEST_REPRO_MINRATE: nothing reads it. *PYTEST_REPRO_MIN_RATE"])
+
+
 def test_all_names_and_the_short_ones_are_in_the_help(project: Project) -> None:
     text = project.run("--help").stdout.str()
     text = " ".join(text.split())

@@ -46,6 +46,12 @@ CLUSTERED = (
 )
 
 
+ITSELF = (
+    "nothing was calibrated, for {} is the known-bad kernel of {} itself: there is no control, and "
+    "the rate to rule out is that of --repro-min-rate"
+)
+
+
 class What(TypedDict, total=False):
     """What counts as the crash, and what the reproducer is given.
 
@@ -90,6 +96,10 @@ class Repro:
         bench = self._session.bench
         around = self._surroundings(request)
         verdict = conduct.check(bench, request, self.settings, around, known_bad)
+        if known_bad is None and (calibrated_on is not None or self.settings["calibrate"]):
+            asked = "calibrated_on" if calibrated_on is not None else "--repro-calibrate"
+            said = ITSELF.format(request.kernel, asked)
+            verdict = replace(verdict, note="; ".join(filter(None, (said, verdict.note))))
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict

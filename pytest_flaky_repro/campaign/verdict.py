@@ -106,6 +106,7 @@ class Verdict:
     note: str = ""  # on how trials got their guests, where that is not what was asked for
     calibration: Calibration | None = None
     advice: Advice | None = None  # on the trial time, from a calibration
+    earlier: int | None = None  # trials that a run before this one left; None: not asked for
 
     def __str__(self) -> str:
         """One line: the word, what it is about, and what ended it."""

@@ -43,6 +43,17 @@ def test_inconclusive_fails_and_says_what_is_still_needed(project: Project) -> N
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_a_resumed_campaign_says_what_it_goes_on_from(project: Project) -> None:
+    """Nothing was said, and a run in the wrong folder looked as if it went on."""
+    anew = project.run("--repro-resume", "--repro-max-trials=3")
+    folder = next(project.path.glob(".repro/*"))
+    said = f"--repro-resume: nothing to go on from in {folder}: started anew."
+    anew.stdout.fnmatch_lines([f"    {said.replace('[', '[[]')}"])
+    again = project.run("--repro-resume")
+    again.stdout.fnmatch_lines(["    3 trials are from an earlier run (--repro-resume)."])
+    project.run().stdout.no_fnmatch_line("*--repro-resume*")
+
+
 def test_infrastructure_is_an_error_and_names_the_cause(project: Project) -> None:
     project.machine(SETUP_FAULT)
     result = project.run("-v")

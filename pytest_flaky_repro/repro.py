@@ -69,8 +69,8 @@ class What(TypedDict, total=False):
 class Repro:
     """Runs campaigns for one test item."""
 
-    def __init__(self, item: pytest.Item, kernel: Kernel | None) -> None:
-        self._item, self._kernel = item, kernel
+    def __init__(self, item: pytest.Item, kernel: Kernel | None, named_by: str = "") -> None:
+        self._item, self._kernel, self._named_by = item, kernel, named_by
         self._session = session_of(item.config)
         self.settings = settings_of(item)
 
@@ -163,6 +163,7 @@ class Repro:
             cflags=compiler_words(what.get("cflags", ())),
             command=sentences.again(self._item.nodeid, self.settings),
             environment=environment_of(what.get("env", {})),
+            named_by=self._named_by,
         )
         if len(self._session.kernels) > 1 and self._kernel is None:
             # one test, several kernels: each has evidence of its own
@@ -186,7 +187,8 @@ class Repro:
                 )
         elif self.settings["calibrate"] is not None:
             root = self._item.config.invocation_params.dir
-            (kernel,) = parse_kernels([self.settings["calibrate"]], root).values()
+            source = self.settings.source("calibrate")
+            (kernel,) = parse_kernels([self.settings["calibrate"]], root, source).values()
         else:
             return None
         if kernel.path == request.kernel.path:

@@ -29,6 +29,7 @@ class Request:
     cflags: tuple[str, ...] = ()
     command: str = ""  # what runs it again, for who reads the evidence later
     environment: tuple[str, ...] = ()
+    named_by: str = ""  # the option that named the reproducer, if one did
 
 
 @dataclass(frozen=True)

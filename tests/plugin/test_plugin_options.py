@@ -282,4 +282,33 @@ def test_ok_exit_is_one_status_or_several(project: Project, given: str) -> None:
 def test_a_missing_archive_is_an_error_with_its_name(project: Project) -> None:
     result = project.run("--initrd=nosuch.cpio")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*cannot read the archive *nosuch.cpio: No such file*"])
+    result.stdout.fnmatch_lines(["--initrd: cannot read the archive *nosuch.cpio: No such file*"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "arguments", "named"),
+    [
+        ("", ("--repro-noise=0.6",), "--repro-noise and --repro-min-rate"),
+        (
+            "noise=0.6",
+            (),
+            "@pytest.mark.repro(noise=) on test_it.py::test_it[[]bzImage[]] and --repro-min-rate",
+        ),
+    ],
+    ids=["command line", "marker"],
+)
+def test_a_question_that_cannot_be_is_told_by_what_asked_it(
+    project: Project, marker: str, arguments: tuple[str, ...], named: str
+) -> None:
+    project.test(
+        f"""
+        import pytest
+
+        @pytest.mark.repro({marker})
+        def test_it(repro, kernel):
+            repro.check("ok.c")
+        """
+    )
+    result = project.run(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"{named}: noise must be at least 0 and below min_rate (0.5), *"])

@@ -24,12 +24,14 @@ from pytest_flaky_repro.campaign.verdict import Verdict, shared_boots
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import History
 from pytest_flaky_repro.machine.trial import Machine
+from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.question import design_of, question_parameters, solved
 from pytest_flaky_repro.request import FactorLevel, KnownBad, Request, Surroundings
 from pytest_flaky_repro.settings import AutoTime, Settings
 from pytest_flaky_repro.stats import Design
 from pytest_flaky_repro.stats.calibration import CalibrationRule
 from pytest_flaky_repro.stats.clusters import boot_noise
+from pytest_flaky_repro.unstarted import explained
 
 
 def check(
@@ -68,6 +70,7 @@ def check(
             sharing=mode.sharing,
         )
         verdict = _with_boots(campaign.run(), mode, settings, request)
+    verdict = _if_unstarted(verdict, experiment, settings)
     calibration = known_bad.calibration if known_bad is not None else None
     return replace(verdict, calibration=calibration, earlier=_earlier(settings, history))
 
@@ -135,6 +138,7 @@ def _calibrate(
     advice = verdict.advice if mode.size == 1 else None  # on trials, not on boots of several
     verdict = replace(verdict, trials=tuple(loop.trials), advice=advice)
     verdict = replace(verdict, earlier=_earlier(settings, history))
+    verdict = _if_unstarted(verdict, experiment, settings)
     return _with_boots(verdict, mode, settings, request)
 
 
@@ -212,6 +216,14 @@ def factorial(
         gate=largest,
     )
     return loop.run()
+
+
+def _if_unstarted(verdict: Verdict, experiment: Experiment, settings: Settings) -> Verdict:
+    """Says more where no guest got to START: what was seen of it may tell little."""
+    failed = verdict.conclusion is Conclusion.INFRASTRUCTURE
+    if not failed or any(trial.started is not None for trial in verdict.trials):
+        return verdict
+    return replace(verdict, why=explained(verdict.why, experiment, settings))
 
 
 def _earlier(settings: Settings, history: History) -> int | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Conditions, Experiment, assemble
 from pytest_flaky_repro.campaign.verdict import Subject
-from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.errors import UsageError, told_by
 from pytest_flaky_repro.evidence import (
     EvidenceWriter,
     History,
@@ -61,7 +61,7 @@ class Bench:
     def image_of(self, kernel: Kernel) -> KernelImage:
         """The kernel's image, read once a session: one rebuilt meanwhile is not mixed in."""
         if kernel.path not in self._kernels:
-            self._kernels[kernel.path] = read_kernel(kernel.path, f"--kernel {kernel.name}")
+            self._kernels[kernel.path] = read_kernel(kernel.path, f"{kernel.source} {kernel.name}")
         return self._kernels[kernel.path]
 
     def experiment(self, request: Request, settings: Settings) -> Experiment:
@@ -69,9 +69,10 @@ class Bench:
         if isinstance(settings["trial_time"], AutoTime):
             raise UsageError(_AUTO.format(settings.source("trial_time")))
         overlays = [self._root / path for path in settings["initrd"]]
-        payload = reproducers.prepare(
-            request.reproducer, cache=cache_folder(), cflags=request.cflags
-        )
+        with told_by(request.named_by):
+            payload = reproducers.prepare(
+                request.reproducer, cache=cache_folder(), cflags=request.cflags
+            )
         conditions = Conditions(
             smp=settings["smp"],
             memory_mib=settings["memory"],
@@ -83,7 +84,8 @@ class Bench:
             batch=1 if settings["boot"] == "cold" else settings["batch"],
         )
         kernel = self.image_of(request.kernel)
-        return assemble(kernel, payload, conditions, overlays, cache_folder(), os.environ)
+        with told_by(settings.source("initrd") if overlays else ""):
+            return assemble(kernel, payload, conditions, overlays, cache_folder(), os.environ)
 
     @contextmanager
     def machine(

@@ -49,7 +49,8 @@ class ReproducerItem(pytest.Item):
 
         kernel = session_of(self.config).kernels[self._kernel]
         path = self.config.invocation_params.dir / self._program
-        Repro(self, kernel).check(path)
+        named_by = settings_of(self.config).source("reproducer")
+        Repro(self, kernel, named_by).check(path)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         # not the name: pytest would take the dot of "crasher.c" for a class's and write "::"

@@ -22,13 +22,16 @@ from pytest_flaky_repro.campaign.loop import Budget, Campaign
 from pytest_flaky_repro.campaign.trials import Arm, Ending, News, Progress, TrialLoop
 from pytest_flaky_repro.campaign.verdict import Verdict, shared_boots
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.evidence import History
 from pytest_flaky_repro.machine.trial import Machine
+from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.question import design_of, question_parameters, solved
 from pytest_flaky_repro.request import FactorLevel, KnownBad, Request, Surroundings
 from pytest_flaky_repro.settings import AutoTime, Settings
 from pytest_flaky_repro.stats import Design
 from pytest_flaky_repro.stats.calibration import CalibrationRule
 from pytest_flaky_repro.stats.clusters import boot_noise
+from pytest_flaky_repro.unstarted import explained
 
 
 def check(
@@ -67,7 +70,9 @@ def check(
             sharing=mode.sharing,
         )
         verdict = _with_boots(campaign.run(), mode, settings, request)
-    return replace(verdict, calibration=known_bad.calibration if known_bad is not None else None)
+    verdict = _if_unstarted(verdict, experiment, settings)
+    calibration = known_bad.calibration if known_bad is not None else None
+    return replace(verdict, calibration=calibration, earlier=_earlier(settings, history))
 
 
 def calibrate(
@@ -132,6 +137,8 @@ def _calibrate(
     verdict = calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
     advice = verdict.advice if mode.size == 1 else None  # on trials, not on boots of several
     verdict = replace(verdict, trials=tuple(loop.trials), advice=advice)
+    verdict = replace(verdict, earlier=_earlier(settings, history))
+    verdict = _if_unstarted(verdict, experiment, settings)
     return _with_boots(verdict, mode, settings, request)
 
 
@@ -168,7 +175,8 @@ def compare(
         )
         ending = loop.run()
     subjects = [subject_of(side, settings, experiment) for side, experiment in sides]
-    return goal.verdict(ending, subjects[0], subjects[1], writer.path)
+    verdict = goal.verdict(ending, subjects[0], subjects[1], writer.path)
+    return replace(verdict, earlier=_earlier(settings, history))
 
 
 def factorial(
@@ -208,6 +216,19 @@ def factorial(
         gate=largest,
     )
     return loop.run()
+
+
+def _if_unstarted(verdict: Verdict, experiment: Experiment, settings: Settings) -> Verdict:
+    """Says more where no guest got to START: what was seen of it may tell little."""
+    failed = verdict.conclusion is Conclusion.INFRASTRUCTURE
+    if not failed or any(trial.started is not None for trial in verdict.trials):
+        return verdict
+    return replace(verdict, why=explained(verdict.why, experiment, settings))
+
+
+def _earlier(settings: Settings, history: History) -> int | None:
+    """How many trials ``--repro-resume`` brought."""
+    return len(history.trials) if settings["resume"] else None
 
 
 def _timed_like(known_bad: KnownBad | None, settings: Settings) -> Settings:

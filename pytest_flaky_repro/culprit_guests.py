@@ -19,7 +19,7 @@ from pytest_flaky_repro.crash import Signature
 from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.testing import TrialReport, Untestable
 from pytest_flaky_repro.culprit.until import UntilCrash, report_of
-from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.errors import UsageError, told_by
 from pytest_flaky_repro.guest import reproducer as reproducers
 from pytest_flaky_repro.kernels import Kernel
 from pytest_flaky_repro.machine.accel import Choice
@@ -43,12 +43,11 @@ class GuestTester:
     ) -> None:
         self._root, self._request, self._settings, self._seed = root, request, settings, seed
         self._choice: Choice | None = None
-        payload = reproducers.prepare(
-            request.reproducer, cache=cache_folder(), cflags=request.cflags
-        )
-        overlays = [
-            hashlib.sha256((root / path).read_bytes()).hexdigest() for path in settings["initrd"]
-        ]
+        with told_by(request.named_by):
+            payload = reproducers.prepare(
+                request.reproducer, cache=cache_folder(), cflags=request.cflags
+            )
+        overlays = [_digest(root / path, settings.source("initrd")) for path in settings["initrd"]]
         facts = {
             "reproducer": payload.digest,
             "initrd": overlays,
@@ -121,3 +120,12 @@ class GuestTester:
 
 def _order(experiment: Experiment, request: Request, seed: str) -> TrialOrder:
     return experiment.order(seed, request.rules.classes)
+
+
+def _digest(archive: Path, source: str) -> str:
+    try:
+        return hashlib.sha256(archive.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"{source}: cannot read the archive {archive}: {error.strerror}"
+        ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 TOO_MANY_PROCESSES = "too many processes or threads: ulimit -u, or the pids limit of a container"
 
@@ -24,3 +26,14 @@ def start_error(what: str, error: OSError) -> InfrastructureError | None:
     if error.errno != errno.EAGAIN:
         return None
     return InfrastructureError(f"{what} could not be started: {TOO_MANY_PROCESSES}")
+
+
+@contextmanager
+def told_by(source: str) -> Iterator[None]:
+    """Puts ``source``, such as ``--initrd``, before the UsageErrors of layers that know none."""
+    try:
+        yield
+    except UsageError as error:
+        if not source:
+            raise
+        raise type(error)(f"{source}: {error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_flaky_repro.errors import UsageError
@@ -16,6 +16,7 @@ class Kernel:
 
     name: str
     path: Path
+    source: str = field(default="--kernel", compare=False)  # what named it
 
     def __str__(self) -> str:
         return self.name
@@ -42,7 +43,7 @@ class Kernels(Mapping[str, Kernel]):
         return len(self._kernels)
 
 
-def parse_kernels(texts: Sequence[str], root: Path) -> Kernels:
+def parse_kernels(texts: Sequence[str], root: Path, source: str = "--kernel") -> Kernels:
     """Names and absolute paths; a kernel without a name is called after its file.
 
     Files of the same name get as much of their folders as tells them apart.
@@ -52,14 +53,14 @@ def parse_kernels(texts: Sequence[str], root: Path) -> Kernels:
         name, equals, rest = text.partition("=")
         has_name = bool(equals) and "/" not in name
         if not text or (has_name and not (name and rest)):
-            raise UsageError(f"--kernel {text!r}: expected PATH or NAME=PATH")
+            raise UsageError(f"{source} {text!r}: expected PATH or NAME=PATH")
         named.append((name, root / rest) if has_name else (None, root / text))
     unnamed = _short_names([path for name, path in named if name is None])
-    kernels = [Kernel(name or unnamed[path], path) for name, path in named]
+    kernels = [Kernel(name or unnamed[path], path, source) for name, path in named]
     for name, times in Counter(kernel.name for kernel in kernels).items():
         if times > 1:
             raise UsageError(
-                f"--kernel: {times} kernels are called {name!r}; give each a name: NAME=PATH"
+                f"{source}: {times} kernels are called {name!r}; give each a name: NAME=PATH"
             )
     return Kernels(kernels)
 

@@ -5,6 +5,7 @@ Nothing heavy is imported here: this file is loaded by every pytest run, used or
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pytest_flaky_repro.session import (
     session_of,
     settings_of,
 )
-from pytest_flaky_repro.settings import OPTIONS, Option
+from pytest_flaky_repro.settings import OPTIONS, Option, unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -87,12 +88,19 @@ def pytest_configure(config: pytest.Config) -> None:
             raise UsageError(msg)
         if settings["kernel"]:  # their names are checked before anything is collected
             session_of(config).kernels  # noqa: B018
+        if settings["crash_classes"]:
+            from pytest_flaky_repro.crash import parse_classes
+
+            parse_classes(settings["crash_classes"], settings.source("crash_classes"))
         if (settings["html"] or settings["metrics"]) and not _is_worker(config):
             from pytest_flaky_repro.report.outputs import check_outputs
 
             check_outputs(settings, config.invocation_params.dir)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
+    if not _is_worker(config):
+        for text in unknown_variables(os.environ):
+            config.issue_config_time_warning(pytest.PytestConfigWarning(text), stacklevel=2)
     if settings["reproducer"] is not None and not _paths_were_given(config):
         config.args = []  # only the reproducer, not whatever tests lie about
 

@@ -14,14 +14,27 @@ from pytest_flaky_repro.stats.solve import ALGORITHM
 
 
 def design_of(settings: Settings) -> Design:
-    """The statistical question; UsageError names the field that is wrong."""
+    """The statistical question; UsageError names what gave the field that is wrong."""
     both = settings["confidence"]
-    return Design(
-        min_rate=settings["min_rate"],
-        noise=settings["noise"],
-        confidence_safe=settings["confidence_safe"] or both,
-        confidence_crash=settings["confidence_crash"] or both,
-    )
+    try:
+        return Design(
+            min_rate=settings["min_rate"],
+            noise=settings["noise"],
+            confidence_safe=settings["confidence_safe"] or both,
+            confidence_crash=settings["confidence_crash"] or both,
+        )
+    except UsageError as error:
+        raise UsageError(f"{_givers(settings, str(error))}: {error}") from error
+
+
+def _givers(settings: Settings, said: str) -> str:
+    """Where the fields that a message names come from."""
+    named = []
+    for field in ("noise", "min_rate", "confidence_safe", "confidence_crash"):
+        if field in said:
+            own = settings[field] is not None
+            named.append(settings.source(field if own else "confidence"))
+    return " and ".join(dict.fromkeys(s for s in named if s != "default")) or "defaults"
 
 
 def solved(design: Design) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -15,13 +15,21 @@ from pytest_flaky_repro.campaign.verdict import (
     CampaignInfrastructureError,
     Inconclusive,
     KernelCrashed,
+    Verdict,
 )
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.kernels import Kernel, parse_kernels
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.progress import ItemObserver
 from pytest_flaky_repro.report import sentences
-from pytest_flaky_repro.request import KnownBad, Request, Surroundings, build_rules
+from pytest_flaky_repro.request import (
+    KnownBad,
+    Request,
+    Surroundings,
+    build_rules,
+    compiler_words,
+    environment_of,
+)
 from pytest_flaky_repro.session import COMPARISONS, DEADLINE, VERDICTS, session_of, settings_of
 from pytest_flaky_repro.settings import BY_NAME
 
@@ -29,7 +37,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
-    from pytest_flaky_repro.campaign.verdict import Verdict
     from pytest_flaky_repro.crash import Signature
 
 
@@ -39,16 +46,22 @@ CLUSTERED = (
 )
 
 
+ITSELF = (
+    "nothing was calibrated, for {} is the known-bad kernel of {} itself: there is no control, and "
+    "the rate to rule out is that of --repro-min-rate"
+)
+
+
 class What(TypedDict, total=False):
     """What counts as the crash, and what the reproducer is given.
 
-    ``crash``: the expected crash, a regular expression searched for in its title. ``ok_exit``: exit
-    statuses that are survivals. ``cflags``: more words for the compiler of a ``.c`` file. ``env``:
-    the reproducer's environment.
+    ``crash``: the expected crash, a regular expression searched for in its title. ``ok_exit``: the
+    exit status or statuses that are survivals. ``cflags``: more words for the compiler of a ``.c``
+    file. ``env``: the reproducer's environment.
     """
 
     crash: str | Signature
-    ok_exit: Sequence[int]
+    ok_exit: int | Iterable[int]
     cflags: Sequence[str]
     env: Mapping[str, str]
 
@@ -56,8 +69,8 @@ class What(TypedDict, total=False):
 class Repro:
     """Runs campaigns for one test item."""
 
-    def __init__(self, item: pytest.Item, kernel: Kernel | None) -> None:
-        self._item, self._kernel = item, kernel
+    def __init__(self, item: pytest.Item, kernel: Kernel | None, named_by: str = "") -> None:
+        self._item, self._kernel, self._named_by = item, kernel, named_by
         self._session = session_of(item.config)
         self.settings = settings_of(item)
 
@@ -83,6 +96,10 @@ class Repro:
         bench = self._session.bench
         around = self._surroundings(request)
         verdict = conduct.check(bench, request, self.settings, around, known_bad)
+        if known_bad is None and (calibrated_on is not None or self.settings["calibrate"]):
+            asked = "calibrated_on" if calibrated_on is not None else "--repro-calibrate"
+            said = ITSELF.format(request.kernel, asked)
+            verdict = replace(verdict, note="; ".join(filter(None, (said, verdict.note))))
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict
@@ -100,6 +117,10 @@ class Repro:
         With ``crashes`` it goes on until there were so many: the verdict then bounds the crash
         rate well, and its ``calibration`` is ready for ``check(..., calibrated_on=)``.
         """
+        if crashes is not None and (type(crashes) is not int or crashes < 1):
+            raise UsageError(
+                f"crashes={crashes!r}: expected a whole number from 1 up, got {crashes!r}"
+            )
         request = self._request(reproducer, kernel, what)
         around = self._surroundings(request)
         bench = self._session.bench
@@ -124,7 +145,7 @@ class Repro:
                 "repro.compare needs an end: two equal kernels would be compared for ever. "
                 "Give --repro-max-trials N (pairs) or --repro-budget SECONDS"
             )
-        sides = [self._request(reproducer, kernel, what) for kernel in (a, b)]
+        sides = [self._request(reproducer, _a_kernel(kernel), what) for kernel in (a, b)]
         item = f"{self._item.nodeid}::{a.name} against {b.name}"
         sides = [replace(side, item=item) for side in sides]
         around = self._surroundings(sides[0])
@@ -139,9 +160,10 @@ class Repro:
             kernel=self._pick(kernel),
             reproducer=self._find(reproducer),
             rules=build_rules(self.settings, what.get("crash"), what.get("ok_exit", (0,))),
-            cflags=tuple(what.get("cflags", ())),
+            cflags=compiler_words(what.get("cflags", ())),
             command=sentences.again(self._item.nodeid, self.settings),
-            environment=tuple(f"{key}={value}" for key, value in what.get("env", {}).items()),
+            environment=environment_of(what.get("env", {})),
+            named_by=self._named_by,
         )
         if len(self._session.kernels) > 1 and self._kernel is None:
             # one test, several kernels: each has evidence of its own
@@ -151,6 +173,11 @@ class Repro:
     def _known_bad(self, request: Request, measured: Verdict | None) -> KnownBad | None:
         """The known-bad kernel of ``calibrated_on`` or ``--repro-calibrate``, calibrated."""
         if measured is not None:
+            if not isinstance(measured, Verdict):
+                raise UsageError(
+                    f"calibrated_on={measured!r}: expected what repro.measure(..., crashes=10) "
+                    f"returned, got a {type(measured).__name__}"
+                )
             subject = measured.subject
             kernel = Kernel(subject.kernel, Path(subject.kernel_path))
             if Path(subject.reproducer) != request.reproducer:
@@ -160,7 +187,8 @@ class Repro:
                 )
         elif self.settings["calibrate"] is not None:
             root = self._item.config.invocation_params.dir
-            (kernel,) = parse_kernels([self.settings["calibrate"]], root).values()
+            source = self.settings.source("calibrate")
+            (kernel,) = parse_kernels([self.settings["calibrate"]], root, source).values()
         else:
             return None
         if kernel.path == request.kernel.path:
@@ -210,12 +238,7 @@ class Repro:
 
     def _pick(self, kernel: Kernel | None) -> Kernel:
         if kernel is not None:
-            if not isinstance(kernel, Kernel):
-                raise UsageError(
-                    f"kernel={kernel!r}: expected one of the fixture kernels, "
-                    "such as kernels['fixed']"
-                )
-            return kernel
+            return _a_kernel(kernel)
         if self._kernel is not None:
             return self._kernel
         kernels = list(self._session.kernels.values())
@@ -235,6 +258,14 @@ class Repro:
         if path.is_absolute() or beside.exists():
             return beside
         return self._item.config.invocation_params.dir / path
+
+
+def _a_kernel(given: object) -> Kernel:
+    if not isinstance(given, Kernel):
+        raise UsageError(
+            f"kernel={given!r}: expected one of the fixture kernels, such as kernels['fixed']"
+        )
+    return given
 
 
 def _refuse_unknown(what: Mapping[str, object], where: str) -> None:

@@ -46,8 +46,9 @@ class Session:
         if self._kernels is None:
             from pytest_flaky_repro.kernels import parse_kernels
 
-            texts = settings_of(self.config)["kernel"]
-            self._kernels = parse_kernels(texts, self.config.invocation_params.dir)
+            settings, root = settings_of(self.config), self.config.invocation_params.dir
+            source = settings.source("kernel")
+            self._kernels = parse_kernels(settings["kernel"], root, source)
         return self._kernels
 
     def tell(self, text: str) -> None:

@@ -6,7 +6,7 @@ loads nothing heavy: it is read on every pytest run, used or not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from pytest_flaky_repro.errors import UsageError
@@ -35,7 +35,7 @@ class Option(NamedTuple):  # made six times sooner than a dataclass, on every py
 
     @property
     def variable(self) -> str:
-        return "PYTEST_REPRO_" + self.name.upper()
+        return _VARIABLE + self.name.upper()
 
     @property
     def ini(self) -> str:
@@ -226,6 +226,8 @@ OPTIONS: tuple[Option, ...] = (
 )  # fmt: skip
 
 BY_NAME = {option.name: option for option in OPTIONS}
+FOLDER_VARIABLES = ("PYTEST_REPRO_CACHE", "PYTEST_REPRO_SLOTS")  # no options: cache.py, slots.py
+_VARIABLE = "PYTEST_REPRO_"
 
 
 class Sources(NamedTuple):
@@ -266,6 +268,25 @@ class Settings:
             and self.sources[option.name] != "default"
             and not self.sources[option.name].startswith("@")
         }
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """What to warn of: variables that look like ours, and that nothing reads."""
+    ours = [name for name in environment if name.startswith(_VARIABLE)]
+    known = {*FOLDER_VARIABLES, *(option.variable for option in OPTIONS)} if ours else set()
+    return [_unknown_variable(name, known) for name in sorted(ours) if name not in known]
+
+
+def _unknown_variable(name: str, known: set[str]) -> str:
+    from difflib import get_close_matches  # seldom needed
+
+    ends = sorted(other.removeprefix(_VARIABLE) for other in known)  # all begin alike
+    near = get_close_matches(name.removeprefix(_VARIABLE), ends, n=1)
+    if near:
+        mend = f"The nearest known name is {_VARIABLE}{near[0]}"
+    else:
+        mend = f"Known are {_VARIABLE} and the name of an option, such as {_VARIABLE}MIN_RATE"
+    return f"environment variable {name}: nothing reads it. {mend}"
 
 
 def resolve(sources: Sources) -> Settings:

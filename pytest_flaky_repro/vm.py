@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import ENVIRONMENT, Conditions, assemble
-from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.guest.reproducer import Payload
 from pytest_flaky_repro.guest.shell import SHELL
 from pytest_flaky_repro.machine.live import LiveGuest
 from pytest_flaky_repro.session import session_of, settings_of
+from pytest_flaky_repro.unstarted import explained
 
 if TYPE_CHECKING:
     import pytest
@@ -47,8 +48,10 @@ def boot_guest(item: pytest.Item, kernel: Kernel | None) -> Iterator[LiveGuest]:
         os.environ,
     )
     shell = (SHELL,) if experiment.image.has_shell else None
-    with (
-        bench.qemu(experiment, settings) as machine,
-        LiveGuest(machine, settings["smp"], ENVIRONMENT, shell) as guest,
-    ):
+    with ExitStack() as stack:
+        machine = stack.enter_context(bench.qemu(experiment, settings))
+        try:
+            guest = stack.enter_context(LiveGuest(machine, settings["smp"], ENVIRONMENT, shell))
+        except InfrastructureError as error:
+            raise InfrastructureError(explained(str(error), experiment, settings)) from error
         yield guest

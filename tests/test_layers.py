@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[int, str]] = {
     **dict.fromkeys(
         (
             *("settings", "session", "kernels", "request", "question", "cache", "bench"),
-            *("conduct", "progress", "xdist", "report", "culprit_guests", "boots"),
+            *("conduct", "unstarted", "progress", "xdist", "report", "culprit_guests", "boots"),
         ),
         (6, "presentation"),
     ),

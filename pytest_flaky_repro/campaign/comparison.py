@@ -33,6 +33,7 @@ class ComparisonVerdict:
     confidence: float
     conclusion: Conclusion
     evidence: Path
+    earlier: int | None = None  # trials that a run before this one left; None: not asked for
 
 
 class ComparisonGoal:

@@ -107,6 +107,7 @@ class Verdict:
     calibration: Calibration | None = None
     unknown: int = 0  # launched before a crash that decided at once, and not waited for
     advice: Advice | None = None  # on the trial time, from a calibration
+    earlier: int | None = None  # trials that a run before this one left; None: not asked for
 
     def __str__(self) -> str:
         """One line: the word, what it is about, and what ended it."""

@@ -66,7 +66,8 @@ def _count(text: str) -> int:
 
 def run(options: argparse.Namespace) -> int:
     if options.fetch_kernel:
-        print(fetch_kernel(cache_folder()))
+        path = str(fetch_kernel(cache_folder()))
+        print(json.dumps({"kernel": path}) if options.json else path)
         return 0
     if options.boot and not options.kernel:
         raise UsageError("--boot needs a kernel to boot: --kernel PATH")

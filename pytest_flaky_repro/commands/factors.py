@@ -61,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         item=f"factors of {options.reproducer}",
         kernel=next(iter(parse_kernels(options.kernel, Path.cwd()).values())),
         reproducer=Path.cwd() / options.reproducer,
+        named_by="--reproducer",
         rules=build_rules(settings, expected, (0,)),
     )
     with ExitStack() as stack:

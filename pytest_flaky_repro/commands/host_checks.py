@@ -15,14 +15,14 @@ from pytest_flaky_repro.errors import ReproError
 from pytest_flaky_repro.guest import agent
 from pytest_flaky_repro.guest.shell import find_busybox
 from pytest_flaky_repro.machine.accel import probe_loop
-from pytest_flaky_repro.machine.dry_run import refusal
+from pytest_flaky_repro.machine.dry_run import refusal, stand_in
 from pytest_flaky_repro.machine.emulator import INSTALL, find_emulator
 from pytest_flaky_repro.machine.slots import OVERHEAD_MIB, PIECE_MIB, Slots
 from pytest_flaky_repro.machine.spec import Accel, Emulator, GuestSpec, MemoryFile
 
 
 def examine_host(options: argparse.Namespace, kernel: bytes | None) -> Iterator[Finding]:
-    """``kernel`` is the content of one that QEMU can be started with; None leaves that out."""
+    """``kernel`` is the content of one that QEMU can be started with."""
     yield from attempt("qemu", lambda: _qemu(options, kernel))
     yield _accel(options.accel)
     yield from attempt("compiler", _compiler)
@@ -38,13 +38,14 @@ def examine_host(options: argparse.Namespace, kernel: bytes | None) -> Iterator[
 def _qemu(options: argparse.Namespace, kernel: bytes | None) -> Finding:
     emulator = find_emulator(options.qemu)
     name = f"{emulator.path} {emulator.version}"
-    if kernel is not None:
-        problem = _refused(emulator, options, kernel)
-        if problem is not None:
-            return Finding(
-                "qemu", BLOCKS, f"{name} does not start what is asked of it: {problem}",
-                f"a newer QEMU (7.2 is known to work): {INSTALL}; or another --repro-machine",
-            )  # fmt: skip
+    problem = _refused(emulator, options, stand_in() if kernel is None else kernel)
+    if problem is not None:
+        return Finding(
+            "qemu", BLOCKS,
+            f"{name} does not start what is asked of it (--repro-machine {options.machine}): "
+            f"{problem}",
+            f"a newer QEMU (7.2 is known to work): {INSTALL}; or another --repro-machine",
+        )  # fmt: skip
     if emulator.firmware is None:
         return Finding(
             "qemu", NOTE, f"{name}, without qboot.rom: boots take longer",

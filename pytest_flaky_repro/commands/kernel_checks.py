@@ -11,12 +11,11 @@ from pytest_flaky_repro.errors import ReproError
 from pytest_flaky_repro.machine import kernel_config, kernel_needs
 from pytest_flaky_repro.machine.command_line import bad_words
 from pytest_flaky_repro.machine.kernel_config import KernelConfig
-from pytest_flaky_repro.machine.kernel_image import KernelImage
+from pytest_flaky_repro.machine.kernel_image import KernelImage, memory_lacking
 from pytest_flaky_repro.machine.kernel_needs import Demands, Lack
 from pytest_flaky_repro.machine.kernel_words import told_by_words
 
 GUESSED = "words"  # the subject of what was told by the texts in an image, not by its .config
-_MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,9 @@ def examine_kernel(
 
 
 def _memory(kernel: KernelImage, memory_mib: int, archive_size: int) -> Iterator[Finding]:
-    needed = -(-(kernel.memory_needed + archive_size) // _MIB)
-    if memory_mib < needed:
-        yield Finding(
-            "memory", BLOCKS,
-            f"{memory_mib} MiB: the kernel and its initramfs take {needed} MiB before the first "
-            "program runs; the guest would reset without a word",
-            "--repro-memory 256",
-        )  # fmt: skip
+    lacking = memory_lacking(kernel, archive_size, memory_mib)
+    if lacking is not None:
+        yield Finding("memory", BLOCKS, lacking, "--repro-memory 256")
 
 
 def _configuration(kernel: KernelImage, demands: Demands) -> Iterator[Finding]:

@@ -97,7 +97,7 @@ def judge(ending: Ending, classes: frozenset[CrashClass] | None = None) -> Readi
     if kernel:
         return _crashed(kernel[0], reports)
     user = [report for report in (*output, *console) if not report.kind.kernel]
-    return _by_status(ending, chosen, user, reports) or _unfinished(ending, reports)
+    return _by_status(ending, chosen, user, reports) or _unfinished(ending, chosen, reports)
 
 
 def _not_started(ending: Ending, reports: tuple[Report, ...], kernel: list[Report]) -> Reading:
@@ -139,13 +139,16 @@ def _by_status(
     if number is None and status is not None and status not in ending.ok_exit:
         number = _shell_signal(status)
     if number is not None or (status is not None and status not in ending.ok_exit):
-        return _ended_badly(number, status, user, reports)
+        bad = _ended_badly(number, status, user, reports)
+        if bad.kind in classes:
+            return bad
     # A clean status does not take back what a sanitizer said, nor what was asked to be looked for.
     telling = (r for r in user if r.kind in classes and (r.kind.sanitizer or r.kind is _LINE))
     told = next(telling, None)
     if told is not None:
         return _crashed(told, reports)
-    if ending.phase is Phase.END and status is not None:
+    # A bad end of a class that was switched off is one that was said to be fine, as by ok_exit.
+    if ending.phase is Phase.END and (number is not None or status is not None):
         return Reading(Outcome.SURVIVED, "", reports=reports)
     return None
 
@@ -183,12 +186,16 @@ def _signalled(number: int, reports: tuple[Report, ...]) -> Reading:
     return Reading(Outcome.CRASHED, f"{name} in reproducer", frozenset(), kind, reports)
 
 
-def _unfinished(ending: Ending, reports: tuple[Report, ...]) -> Reading:
+def _unfinished(
+    ending: Ending, classes: frozenset[CrashClass], reports: tuple[Report, ...]
+) -> Reading:
     """No report and no status: survival is said only of a reproducer that was seen running."""
     detail = ending.dead_detail or _GONE[ending.vanished]
     if ending.vanished is Vanished.STALLED:
         return Reading(Outcome.HUNG, detail, reports=reports)
     if ending.vanished is Vanished.QEMU_EXITED and ending.phase is Phase.RUN:
+        if CrashClass.REBOOT not in classes:  # no crash, and no end of the trial either
+            return Reading(Outcome.LOST, REBOOT_TITLE, reports=reports)
         return Reading(Outcome.CRASHED, REBOOT_TITLE, frozenset(), CrashClass.REBOOT, reports)
     if ending.vanished is Vanished.NONE and ending.timed_out:
         return Reading(Outcome.SURVIVED, "", reports=reports)

@@ -12,6 +12,7 @@ from pytest_flaky_repro.machine.process import describe_exit, spawn
 from pytest_flaky_repro.machine.spec import Emulator, GuestSpec
 
 _LIMIT_S = 60.0
+_SECTOR = 512
 _GREETING = b'"QMP"'
 
 
@@ -40,6 +41,18 @@ def refusal(emulator: Emulator, spec: GuestSpec) -> str | None:
     if answered:
         return None
     return describe_exit(qemu.returncode, stderr.decode("utf-8", "replace"))
+
+
+def stand_in() -> bytes:
+    """The least that QEMU takes for a kernel: a boot header (Documentation/arch/x86/boot.rst)."""
+    image = bytearray(2 * _SECTOR)
+    image[0x1F1] = 1  # setup_sects
+    image[0x1FE:0x200] = b"\x55\xaa"
+    image[0x202:0x206] = b"HdrS"
+    image[0x206:0x208] = bytes((0x0F, 0x02))  # boot protocol 2.15
+    image[0x211] = 1  # loadflags: LOADED_HIGH, else there is no room for an initrd
+    image[0x22C:0x230] = b"\xff\xff\xff\x7f"  # initrd_addr_max
+    return bytes(image)
 
 
 def _greeting(qmp: socket.socket) -> bool:

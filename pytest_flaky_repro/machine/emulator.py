@@ -34,7 +34,8 @@ def find_emulator(wanted: str | None = None) -> Emulator:
     said = _ask(path, "--version")
     match = re.search(r"version ([0-9]+\.[0-9.]+[0-9])", said)
     if match is None:
-        msg = f"{path} --version did not answer like QEMU: {said.strip()[:200]!r}"
+        named = f"--repro-qemu {wanted}: " if wanted is not None else ""
+        msg = f"{named}{path} --version did not answer like QEMU: {said.strip()[:200]!r}"
         raise InfrastructureError(msg)
     return Emulator(
         path=Path(path),

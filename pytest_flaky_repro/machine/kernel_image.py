@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.machine.file_kinds import is_bzimage, name_kind
 
+_MIB = 1 << 20
 _LOADED_AT = 16 << 20  # pref_address of every x86-64 kernel: what lies below is not used for it
 
 
@@ -35,6 +36,17 @@ class KernelImage:
         """
         init_size: int = struct.unpack_from("<I", self.content, 0x260)[0]
         return _LOADED_AT + init_size
+
+
+def memory_lacking(kernel: KernelImage, archive_size: int, memory_mib: int) -> str | None:
+    """What is wrong with so little memory; None where kernel and initramfs fit into it."""
+    needed = -(-(kernel.memory_needed + archive_size) // _MIB)
+    if memory_mib >= needed:
+        return None
+    return (
+        f"{memory_mib} MiB: the kernel and its initramfs take {needed} MiB before the first "
+        "program runs; the guest would reset without a word"
+    )
 
 
 def read_kernel(path: Path, source: str = "--kernel") -> KernelImage:

@@ -93,7 +93,18 @@ def explanation(verdict: Verdict) -> list[str]:
         said += boots.lines(verdict, verdict.shared)
     if verdict.note:
         said.append(f"{verdict.note[:1].upper()}{verdict.note[1:]}.")
-    return said + lengths.lines(verdict)
+    return said + _resumed(verdict) + lengths.lines(verdict)
+
+
+def _resumed(verdict: Verdict | ComparisonVerdict) -> list[str]:
+    """What ``--repro-resume`` brought: trials of another folder or name are easily taken for it."""
+    if verdict.earlier is None:
+        return []
+    if verdict.earlier:
+        trials = "1 trial is" if verdict.earlier == 1 else f"{verdict.earlier} trials are"
+        return [f"{trials} from an earlier run (--repro-resume)."]
+    folder = printable(str(verdict.evidence.parent))
+    return [f"--repro-resume: nothing to go on from in {folder}: started anew."]
 
 
 def _rate_source(verdict: Verdict) -> str:
@@ -224,9 +235,10 @@ def comparison_explanation(verdict: ComparisonVerdict) -> list[str]:
         for side, rate in ((verdict.a, verdict.rate_a), (verdict.b, verdict.rate_b))
     ]
     if verdict.difference is Difference.NOT_SHOWN:
-        return [*lines, "Not shown is not equal: more pairs might show a difference."]
+        lines.append("Not shown is not equal: more pairs might show a difference.")
+        return lines + _resumed(verdict)
     said = f"this would have been said with probability at most {error}."
-    return [*lines, f"If the rates were equal, {said}"]
+    return [*lines, f"If the rates were equal, {said}", *_resumed(verdict)]
 
 
 def _explain_infrastructure(verdict: Verdict) -> list[str]:

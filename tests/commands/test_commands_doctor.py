@@ -186,6 +186,17 @@ def test_a_guest_without_memory_blocks(command: Callable[..., Any], bare_kernel:
     assert "QEMU exited with status 1" in text
 
 
+@pytest.mark.parametrize("machine", ["q36", "pc,hpte=off"])
+def test_a_machine_that_qemu_does_not_know_blocks_without_a_kernel_too(
+    command: Callable[..., Any], machine: str
+) -> None:
+    ran = command("doctor", "--json", "--machine", machine, "--accel", "tcg")
+    state, text = findings(ran)["qemu"]
+    assert (ran.status, state) == (1, "blocks")
+    assert f"does not start what is asked of it (--machine {machine}): QEMU exited" in text
+    assert command("doctor", "--machine", "q35", "--accel", "tcg").status == 0
+
+
 def test_a_boot_needs_a_kernel(command: Callable[..., Any]) -> None:
     ran = command("doctor", "--boot")
     assert (ran.status, ran.out) == (2, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -48,6 +49,8 @@ def test_a_kernel_that_was_fetched_is_not_fetched_again(
     monkeypatch.setenv("PATH", str(tmp_path))
     ran = command("doctor", "--fetch-kernel")
     assert (ran.status, ran.out, ran.err) == (0, f"{kept}\n", "")
+    ran = command("doctor", "--fetch-kernel", "--json")
+    assert (ran.status, json.loads(ran.out)) == (0, {"kernel": str(kept)})
 
 
 def test_a_host_that_is_no_debian_is_told_so(start: Start, tmp_path: Path) -> None:

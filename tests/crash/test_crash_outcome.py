@@ -141,6 +141,42 @@ def test_classes_switched_off_are_not_looked_for() -> None:
     assert judge(ended(0, console=OOPS), parse_classes("oops")).outcome is Outcome.CRASHED
 
 
+@pytest.mark.parametrize(
+    ("ending", "name"),
+    [
+        (Ending(Phase.END, signal=6), "signal"),
+        (ended(134), "signal"),  # a shell's word for it
+        (Ending(Phase.END, signal=9), "killed"),
+        (ended(3), "exit"),
+    ],
+    ids=["signal", "shell", "killed", "exit"],
+)
+def test_a_bad_end_of_a_class_switched_off_is_a_survival(ending: Ending, name: str) -> None:
+    """It counted whatever the classes were."""
+    assert judge(ending).outcome is Outcome.CRASHED
+    assert judge(ending, parse_classes(name)).outcome is Outcome.CRASHED
+    for classes in (f"-{name}", "panic", "kernel"):
+        assert judge(ending, parse_classes(classes)).outcome is Outcome.SURVIVED
+    others = ",".join(f"-{other}" for other in ("signal", "killed", "exit") if other != name)
+    assert judge(ending, parse_classes(others)).outcome is Outcome.CRASHED
+
+
+def test_a_report_counts_though_the_class_of_the_bad_end_is_off() -> None:
+    output = b"free(): invalid pointer\n"
+    assert judge(ended(134, output), parse_classes("-signal")).title == "free(): invalid pointer"
+    assert judge(ended(134, output), parse_classes("-signal,-glibc")).outcome is Outcome.SURVIVED
+    line = b"[    9.057824] child[92]: segfault at 0 ip 0000000000401701 sp 00007ffe error 6\n"
+    asked = parse_classes("segfault_line")
+    assert judge(ended(139, console=line), asked).title == "segfault in child"
+
+
+def test_no_class_makes_a_survival_of_a_machine_that_is_gone() -> None:
+    """Without its reset as a crash, there is nothing left to be known of the trial."""
+    gone = Ending(Phase.RUN, vanished=Vanished.QEMU_EXITED)
+    reading = judge(gone, parse_classes("-reboot"))
+    assert (reading.outcome, reading.title) == (Outcome.LOST, "unexpected kernel reboot")
+
+
 def test_an_unknown_class_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"saw 'lockups'; choose from all, default"):
         parse_classes("lockups")

@@ -53,6 +53,22 @@ def test_a_kernel_without_initramfs_support(
     assert "CONFIG_BLK_DEV_INITRD" in text
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--repro-append=rdinit=/x", "--repro-append: rdinit=/x: the kernel does not start our"),
+        ("--repro-memory=8", "--repro-memory: 8 MiB: the kernel and its initramfs take"),
+    ],
+)
+def test_a_setting_that_no_guest_starts_with(
+    project: Project, tools: Tools, bare_kernel: Path, option: str, told: str
+) -> None:
+    project.write(ok_c=tools.never)
+    text = never_safe(project, "--kernel", bare_kernel, "--reproducer", "ok.c", option)
+    assert is_error(text)
+    assert told in text
+
+
 def test_not_a_kernel(project: Project, tools: Tools) -> None:
     project.write(ok_c=tools.never)
     text = never_safe(project, "--kernel", "ok.c", "--reproducer", "ok.c")

@@ -33,7 +33,9 @@ def test_no_qemu_on_path_says_how_to_install_one(monkeypatch: pytest.MonkeyPatch
 
 
 def test_another_program_is_not_taken_for_qemu() -> None:
-    with pytest.raises(InfrastructureError, match="did not answer like QEMU"):
+    with pytest.raises(
+        InfrastructureError, match=r"--repro-qemu /bin/true: .* did not answer like QEMU"
+    ):
         find_emulator("/bin/true")
 
 

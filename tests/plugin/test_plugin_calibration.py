@@ -118,6 +118,26 @@ def test_a_kernel_that_hardly_crashes_gives_no_rate(two: Project) -> None:
     result.stdout.fnmatch_lines(["*the known-bad kernel bad gave no crash rate*"])
 
 
+def test_the_known_bad_kernel_s_own_test_says_that_nothing_was_calibrated(two: Project) -> None:
+    """It was silent, and the verdict looked like one against a rate that was learned."""
+    rates(two, bad=(0.0,), fixed=(0.0,))
+    two.test("def test_it(repro, kernel): repro.check('ok.c')")
+    result = run(two, "--repro-calibrate=old=bad", "--repro-min-rate=0.5", "-k", "bad")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*Nothing was calibrated, for bad is the known-bad kernel of --repro-calibrate itself: *"]
+    )
+
+
+def test_a_known_bad_kernel_that_is_not_there_is_told_by_its_option(two: Project) -> None:
+    """It was told as one of --kernel."""
+    rates(two, bad=(0.0,), fixed=(0.0,))
+    two.test("def test_it(repro, kernel): repro.check('ok.c')")
+    result = run(two, "--repro-calibrate=gone", "-k", "fixed")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["--repro-calibrate gone: */gone: no such file. *"])
+
+
 def test_another_reproducer_has_nothing_to_do_with_the_rate(two: Project) -> None:
     rates(two, bad=(0.5,), fixed=(0.0,))
     two.write("other.c", "int main(void) { return 1 - 1; }")

@@ -107,6 +107,25 @@ def test_a_bad_value_is_a_usage_error_that_names_its_source(
     result.stderr.fnmatch_lines([f"ERROR: {name}: expected a whole number from 1 up, got 'many'"])
 
 
+def test_an_unknown_class_of_crash_is_a_usage_error(project: Project) -> None:
+    """It was an error of each test, and so an exit status of 1."""
+    result = project.run("--repro-crash-classes=-lockups")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["ERROR: --repro-crash-classes: expected crash classes, saw 'lockups'; choose from all, *"]
+    )
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["alone", "workers"])
+def test_a_mistyped_variable_is_warned_of_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PYTEST_REPRO_MINRATE", "0.1")
+    result = project.spawn(*workers)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*PYTEST_REPRO_MINRATE: nothing reads it. *PYTEST_REPRO_MIN_RATE"])
+
+
 def test_all_names_and_the_short_ones_are_in_the_help(project: Project) -> None:
     text = project.run("--help").stdout.str()
     text = " ".join(text.split())
@@ -194,7 +213,102 @@ def test_an_unknown_word_in_a_call_is_no_verdict(project: Project, call: str, sa
     result.stdout.fnmatch_lines([said])
 
 
+STATUSES = "expected an exit status or several, from 0 to 255, such as {0, 3}, got"
+VARIABLES = "expected a mapping of names to text, such as {'THREADS': '4'}, got"
+WORDS = "expected a list of words, such as ['-O2', '-pthread'], got"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("ok_exit='0'", f"ok_exit='0': {STATUSES} a str"),
+        ("ok_exit={0, '3'}", f"ok_exit=*: {STATUSES} '3'"),
+        ("ok_exit=256", f"ok_exit=256: {STATUSES} 256"),
+        ("ok_exit=[True]", f"ok_exit=[[]True[]]: {STATUSES} True"),
+        ("ok_exit=1.0", f"ok_exit=1.0: {STATUSES} a float"),
+        ("env='A=1'", f"env='A=1': {VARIABLES} a str"),
+        ("env={'A': 1}", f"env={{'A': 1}}: {VARIABLES} 'A': 1"),
+        ("env={'A=B': '1'}", f"env={{'A=B': '1'}}: {VARIABLES} 'A=B': '1'"),
+        ("cflags='-O2'", "cflags='-O2': " + WORDS.replace("[", "[[]").replace("']", "'[]]")),
+        ("crash=5", "crash=5: expected a regular expression for a crash title, got a int"),
+    ],
+)
+@pytest.mark.parametrize("call", ["check('ok.c', ", "compare('ok.c', kernel, kernel, "])
+def test_a_word_of_the_wrong_kind_is_an_error_that_names_it(
+    project: Project, call: str, words: str, said: str
+) -> None:
+    """``ok_exit="0"`` made a crash of exit status 0, others ended in AttributeErrors."""
+    project.test(f"def test_it(repro, kernel): repro.{call}{words})")
+    result = project.run("--repro-max-trials=3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"*{said}*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert project.records("trial") == []
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            "check('ok.c', calibrated_on='x')",
+            "calibrated_on='x': expected what repro.measure(..., crashes=10) returned, got a str",
+        ),
+        (
+            "measure('ok.c', crashes='5')",
+            "crashes='5': expected a whole number from 1 up, got '5'",
+        ),
+        (
+            "compare('ok.c', kernel, None)",
+            "kernel=None: expected one of the fixture kernels, such as kernels['fixed']",
+        ),
+    ],
+)
+def test_an_argument_of_the_wrong_kind_is_an_error_that_names_it(
+    project: Project, call: str, said: str
+) -> None:
+    project.test(f"def test_it(repro, kernel): repro.{call}")
+    result = project.run("--repro-max-trials=3")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([said.replace("[", "[[]")])
+
+
+@pytest.mark.parametrize("given", ["0", "3", "(0, 3)", "range(4)", "iter([3])"])
+def test_ok_exit_is_one_status_or_several(project: Project, given: str) -> None:
+    project.test(f"def test_it(repro, kernel): repro.check('ok.c', ok_exit={given})")
+    statuses = {"0": [0], "3": [3], "(0, 3)": [0, 3], "range(4)": [0, 1, 2, 3], "iter([3])": [3]}
+    assert plan(project)["ok_exit"] == statuses[given]
+
+
 def test_a_missing_archive_is_an_error_with_its_name(project: Project) -> None:
     result = project.run("--initrd=nosuch.cpio")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*cannot read the archive *nosuch.cpio: No such file*"])
+    result.stdout.fnmatch_lines(["--initrd: cannot read the archive *nosuch.cpio: No such file*"])
+
+
+@pytest.mark.parametrize(
+    ("marker", "arguments", "named"),
+    [
+        ("", ("--repro-noise=0.6",), "--repro-noise and --repro-min-rate"),
+        (
+            "noise=0.6",
+            (),
+            "@pytest.mark.repro(noise=) on test_it.py::test_it[[]bzImage[]] and --repro-min-rate",
+        ),
+    ],
+    ids=["command line", "marker"],
+)
+def test_a_question_that_cannot_be_is_told_by_what_asked_it(
+    project: Project, marker: str, arguments: tuple[str, ...], named: str
+) -> None:
+    project.test(
+        f"""
+        import pytest
+
+        @pytest.mark.repro({marker})
+        def test_it(repro, kernel):
+            repro.check("ok.c")
+        """
+    )
+    result = project.run(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([f"{named}: noise must be at least 0 and below min_rate (0.5), *"])

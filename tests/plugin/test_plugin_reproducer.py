@@ -56,7 +56,7 @@ def test_a_crash_fails_it(project: Project) -> None:
 def test_a_missing_file_is_an_error(project: Project) -> None:
     result = project.run("--reproducer=gone.c")
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*gone.c*"])
+    result.stdout.fnmatch_lines(["--reproducer: cannot read the reproducer */gone.c: *"])
 
 
 def test_it_needs_a_kernel(project: Project) -> None:

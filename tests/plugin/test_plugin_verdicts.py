@@ -43,6 +43,17 @@ def test_inconclusive_fails_and_says_what_is_still_needed(project: Project) -> N
     assert result.ret == pytest.ExitCode.TESTS_FAILED
 
 
+def test_a_resumed_campaign_says_what_it_goes_on_from(project: Project) -> None:
+    """Nothing was said, and a run in the wrong folder looked as if it went on."""
+    anew = project.run("--repro-resume", "--repro-max-trials=3")
+    folder = next(project.path.glob(".repro/*"))
+    said = f"--repro-resume: nothing to go on from in {folder}: started anew."
+    anew.stdout.fnmatch_lines([f"    {said.replace('[', '[[]')}"])
+    again = project.run("--repro-resume")
+    again.stdout.fnmatch_lines(["    3 trials are from an earlier run (--repro-resume)."])
+    project.run().stdout.no_fnmatch_line("*--repro-resume*")
+
+
 def test_infrastructure_is_an_error_and_names_the_cause(project: Project) -> None:
     project.machine(SETUP_FAULT)
     result = project.run("-v")
@@ -51,6 +62,33 @@ def test_infrastructure_is_an_error_and_names_the_cause(project: Project) -> Non
         ["*test_it*bzImage* INFRASTRUCTURE*", "*there is no serial console*"]
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def infrastructure(project: Project, *arguments: str) -> str:
+    """Why a guest that never gets to START gave no verdict."""
+    project.machine(SETUP_FAULT)
+    result = project.run(*arguments)
+    result.assert_outcomes(errors=1)
+    (line,) = (line for line in result.outlines if line.startswith("infrastructure: "))
+    return line
+
+
+def test_where_no_guest_starts_the_words_it_was_given_are_told(project: Project) -> None:
+    """rdinit= was diagnosed as a kernel without CONFIG_BLK_DEV_INITRD."""
+    line = infrastructure(project, "--repro-append=quiet rdinit=/x")
+    assert "--repro-append: rdinit=/x: the kernel does not start our /init" in line
+    assert line.endswith("leave out rdinit=/x. What was seen of it: there is no serial console")
+
+
+def test_where_no_guest_starts_too_little_memory_is_told(project: Project) -> None:
+    line = infrastructure(project, "--repro-memory=8")
+    assert "--repro-memory: 8 MiB: the kernel and its initramfs take " in line
+
+
+def test_where_no_guest_starts_the_doctor_is_named(project: Project) -> None:
+    line = infrastructure(project, "--repro-append=quiet loglevel=7", "--repro-smp=2")
+    command = f"flaky-repro doctor --kernel {project.kernel} --boot --smp=2"
+    assert line.endswith(f"More may be told by: {command} '--append=quiet loglevel=7'")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.settings import BY_NAME, OPTIONS, Option, Settings, Sources, resolve
+from pytest_flaky_repro.settings import (
+    BY_NAME,
+    FOLDER_VARIABLES,
+    OPTIONS,
+    Option,
+    Settings,
+    Sources,
+    resolve,
+    unknown_variables,
+)
 
 PLACES = ("marker", "command_line", "environment", "ini")
 
@@ -153,3 +164,22 @@ def test_given_are_the_options_to_set_again_what_no_marker_set() -> None:
         Sources({"smp": 2}, {"kernel": ["a", "b"]}, {"PYTEST_REPRO_CONFIDENCE": "0.9"}, {})
     )
     assert settings.given() == {"--kernel": ("a", "b"), "--confidence": 0.9}
+
+
+def test_a_variable_that_nothing_reads_is_named_with_the_nearest_that_something_does() -> None:
+    """It was ignored without a word."""
+    given = ["PYTEST_REPRO_MINRATE", "PYTEST_REPRO_XYZZY", "PYTEST_REPRO", "PATH"]
+    near, far = unknown_variables(given)
+    said = "environment variable PYTEST_REPRO_{}: nothing reads it. "
+    assert near == f"{said.format('MINRATE')}The nearest known name is PYTEST_REPRO_MIN_RATE"
+    assert far.startswith(
+        f"{said.format('XYZZY')}Known are PYTEST_REPRO_ and the name of an option"
+    )
+
+
+def test_every_variable_that_something_reads_is_known() -> None:
+    package = Path(__file__).parents[2] / "pytest_flaky_repro"
+    texts = [path.read_text() for path in package.rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r'"(PYTEST_REPRO_[A-Z_]*[A-Z])"', text)}
+    assert read >= set(FOLDER_VARIABLES)
+    assert unknown_variables([*read, *(option.variable for option in OPTIONS)]) == []

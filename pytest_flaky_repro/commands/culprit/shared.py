@@ -126,6 +126,7 @@ def guest_tester(options: argparse.Namespace, settings: Settings, title: str) ->
         reproducer=root / options.reproducer,
         rules=build_rules(settings, None, (0,)),
         environment=tuple(options.env),
+        named_by="--reproducer",
     )
     return GuestTester(root, request, settings, options.seed)
 

@@ -60,7 +60,7 @@ CRASHED, HUNG = Outcome.CRASHED, Outcome.HUNG
 LOCKUPS = [
     # interrupts off: nothing in the guest can speak, unless there is another CPU
     Lockup("HARDLOCKUP", HUNG, "a hard lockup"),
-    Lockup("HARDLOCKUP", CRASHED, "rcu detected stall", smp=2, cpu=1),
+    Lockup("HARDLOCKUP", CRASHED, "rcu detected stall in direct_entry", smp=2, cpu=1),
     Lockup("HARDLOCKUP", HUNG, "a hard lockup", smp=2, cpu=1, append=MUTE, console=BACKTRACES),
     # interrupts on, no scheduling
     Lockup("SOFTLOCKUP", CRASHED, "in direct_entry"),  # a soft lockup or an RCU stall

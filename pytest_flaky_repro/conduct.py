@@ -20,7 +20,7 @@ from pytest_flaky_repro.campaign.experiment import Experiment
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.loop import Budget, Campaign
 from pytest_flaky_repro.campaign.trials import Arm, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Verdict, shared_boots
+from pytest_flaky_repro.campaign.verdict import Verdict, with_boots
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.machine.trial import Machine
 from pytest_flaky_repro.question import design_of, question_parameters, solved
@@ -49,7 +49,8 @@ def check(
         machine = stack.enter_context(bench.machine(experiment, settings, around))
         parameters = question_parameters(plan) | _calibration_parameters(known_bad, settings)
         parameters |= mode.parameters()
-        writer, history = bench.evidence(request, settings, experiment, parameters)
+        info = {"min_rate_source": source, **mode.info(design_of(settings))}
+        writer, history = bench.evidence(request, settings, experiment, parameters, info)
         stack.callback(writer.close)
         campaign = Campaign(
             machine,
@@ -233,11 +234,8 @@ def _with_boots(verdict: Verdict, mode: BootMode, settings: Settings, request: R
     """Adds what its boots show, where trials shared them."""
     if mode.size == 1:
         return replace(verdict, note=mode.note)
-    vote_of, asked = request.rules.vote, design_of(settings)
-    shared = shared_boots(verdict, mode.how, mode.basis, asked, mode.sharing, vote_of)
-    lower = verdict.rate_lower / mode.size  # a boot crashes at most so often as its trials do
-    shared = replace(shared, assumed=mode.correlation)
-    return replace(verdict, rate_lower=lower, shared=shared, note=mode.note)
+    terms = mode.terms(design_of(settings))
+    return replace(with_boots(verdict, terms, request.rules.vote), note=mode.note)
 
 
 def _question(settings: Settings, known_bad: KnownBad | None, mode: BootMode) -> tuple[Design, str]:

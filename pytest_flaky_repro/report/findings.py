@@ -12,15 +12,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
-from pytest_flaky_repro.campaign.combination import judge_in_order, rules_of
+from pytest_flaky_repro.campaign.combination import (
+    boot_terms,
+    judge_in_order,
+    judged_boots,
+    rules_of,
+    sharing_of,
+)
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, crashed_by
+from pytest_flaky_repro.campaign.verdict import (
+    Subject,
+    Verdict,
+    count_kinds,
+    crashed_by,
+    wasted,
+    with_boots,
+)
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.question import solved
-from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.report import boots, sentences
 from pytest_flaky_repro.report.runs import Run
 from pytest_flaky_repro.settings import DEFAULT_MIN_RATE
 from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds
@@ -81,7 +93,13 @@ class Finding:
     @property
     def unit(self) -> str:
         """What the lines read: trials, or the boots that trials shared."""
-        return "boots" if "batch" in self.runs[-1].parameters else "trials"
+        return self.verdict.unit
+
+    @property
+    def mode(self) -> str:
+        """How trials got their guests, to tell campaigns of one test apart: `` (batch)``."""
+        shared = self.verdict.shared
+        return f" ({shared.how})" if shared is not None else ""
 
     @property
     def plan_hash(self) -> str:
@@ -102,7 +120,7 @@ def _finding(group: Sequence[Run], told: Mapping[Path, Told]) -> Finding:
     rules = rules_of(parameters)
     votes = tuple(tuple(rules.vote(trial) for trial in run.trials) for run in group)
     decides = "lines" in parameters
-    judged = _judged(group, votes, only_test=decides or "calibration" in parameters)
+    judged = _judged(group, rules, "test" if decides or "calibration" in parameters else None)
     plan = solved(_design(parameters)) if decides else None
     verdict = _verdict(group, votes, judged, plan, rules)
     said = told.get(newest.file)
@@ -119,30 +137,13 @@ def _conclusion_told(said: Told, verdict: Verdict) -> Conclusion:
     return known.get(said.conclusion, verdict.conclusion)
 
 
-def _judged(
-    group: Sequence[Run], votes: Sequence[Sequence[Vote]], *, only_test: bool
-) -> tuple[Vote, ...]:
-    sharing = _sharing(group[-1].parameters)
-    logs = {}
-    for run, each in zip(group, votes, strict=True):
-        pairs = {
-            trial.ticket: (trial, vote)
-            for trial, vote in zip(run.trials, each, strict=True)
-            if trial.arm == "test" or not only_test
-        }
-        boots = boots_of([trial for trial, _ in pairs.values()], sharing)
-        logs[str(run.file)] = [
-            judge_boot(boot, [pairs[trial.ticket][1] for trial in boot], sharing)[1]
-            for boot in boots
-        ]
+def _judged(group: Sequence[Run], rules: Rules, arm: str | None) -> tuple[Vote, ...]:
+    sharing = sharing_of(group[-1].parameters)
+    logs = {
+        str(run.file): [vote for _, vote in judged_boots(run.trials, rules, sharing, arm)]
+        for run in group
+    }
     return tuple(pool(logs))
-
-
-def _sharing(parameters: Mapping[str, Any]) -> Sharing:
-    """How trials shared boots: then boots, not trials, are what the lines read."""
-    if "batch" not in parameters:
-        return Sharing()
-    return Sharing(size=parameters["batch"], counting=Counting(parameters["counting"]))
 
 
 def _design(parameters: Mapping[str, Any]) -> Design:
@@ -169,24 +170,27 @@ def _verdict(
         for trial, vote in zip(run.trials, each, strict=True)
     ]
     own = [pair for pair in pairs if plan is None or pair[0].arm == "test"]
+    lost, void = wasted([trial for trial, _ in own], [vote for _, vote in own])
     tally, decision = Tally.of(judged), Decision.CONTINUE
     if plan is not None:
         tally, decision = judge_in_order(plan, judged)
     unexpected = _unexpected(own, rules)
     crashed = [trial for trial, vote in own if vote is Vote.CRASH]
-    calibration, control = _control(newest, pairs, decides=plan is not None)
-    conclusion, why = _conclusion(own, decision, unexpected, crashed, control)
+    calibration, control = _control(group, rules, decides=plan is not None)
+    failed = _why_infrastructure(own, lost, void)
+    conclusion, why = _conclusion(failed, decision, unexpected, crashed, control)
     if unexpected is not None or conclusion is not Conclusion.SAFE:
         tally = Tally.of(judged)
-    return Verdict(
+    info = newest.plan.get("info", {})
+    verdict = Verdict(
         conclusion=conclusion,
         why=why,
         subject=_subject(newest),
         design=design,
-        min_rate_source="",
+        min_rate_source=str(info.get("min_rate_source", "")),
         tally=tally,
-        void=sum(vote is Vote.VOID for _, vote in own),
-        lost=sum(vote is Vote.LOST for _, vote in own),
+        void=void,
+        lost=lost,
         rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
         rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
         still_needed=bounds.clean_trials_needed(plan, tally) if plan is not None else None,
@@ -197,6 +201,8 @@ def _verdict(
         control=control,
         calibration=calibration,
     )
+    terms = boot_terms(newest.parameters, info, design)
+    return verdict if terms is None else with_boots(verdict, terms, rules.vote)
 
 
 def _unexpected(own: Sequence[tuple[Trial, Vote]], rules: Rules) -> Trial | None:
@@ -208,18 +214,20 @@ def _unexpected(own: Sequence[tuple[Trial, Vote]], rules: Rules) -> Trial | None
 
 
 def _control(
-    run: Run, pairs: Sequence[tuple[Trial, Vote]], *, decides: bool
+    group: Sequence[Run], rules: Rules, *, decides: bool
 ) -> tuple[Calibration | None, ControlCheck | None]:
     """The known-bad kernel's calibration, and how it did between the trials."""
-    if not decides or "calibration" not in run.parameters:
+    parameters = group[-1].parameters
+    if not decides or "calibration" not in parameters:
         return None, None
-    calibration = Calibration(**run.parameters["calibration"])
-    votes = [vote for trial, vote in pairs if trial.arm == "control"]
+    calibration, sharing = Calibration(**parameters["calibration"]), sharing_of(parameters)
+    logs = [judged_boots(run.trials, rules, sharing, arm="control") for run in group]
+    votes = [vote for boots in logs for _, vote in boots]
     return calibration, check_control(calibration, Tally.of(votes)) if votes else None
 
 
 def _conclusion(
-    own: Sequence[tuple[Trial, Vote]],
+    failed: str | None,
     decision: Decision,
     unexpected: Trial | None,
     crashed: Sequence[Trial],
@@ -235,20 +243,17 @@ def _conclusion(
             return Conclusion.SAFE, "the safe line was reached"
         seen = f"{control.crashes} of {control.trials} control trials"
         return Conclusion.INCONCLUSIVE, f"the known-bad kernel crashed in only {seen}"
-    why = _wasted(own)
-    if why is not None:
-        return Conclusion.INFRASTRUCTURE, why
+    if failed is not None:
+        return Conclusion.INFRASTRUCTURE, failed
     return Conclusion.INCONCLUSIVE, "the trials on record end here"
 
 
-def _wasted(own: Sequence[tuple[Trial, Vote]]) -> str | None:
+def _why_infrastructure(own: Sequence[tuple[Trial, Vote]], lost: int, void: int) -> str | None:
     """Why the trials taught too little, if they did."""
-    void = [trial for trial, vote in own if vote is Vote.VOID]
-    lost = sum(vote is Vote.LOST for _, vote in own)
-    if void and len(void) == len(own):
-        return f"no guest ever got to START: {void[-1].detail}"
-    if len(own) >= SHARE_FROM and len(void) + lost > SHARE_MAX * len(own):
-        return f"{len(void)} trials never started and {lost} were lost, of {len(own)}"
+    if void and void == len(own):
+        return f"no guest ever got to START: {own[-1][0].detail}"
+    if len(own) >= SHARE_FROM and void + lost > SHARE_MAX * len(own):
+        return f"{void} trials never started and {lost} were lost, of {len(own)}"
     return None
 
 
@@ -271,8 +276,6 @@ def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
     parameters = group[-1].parameters
     if "lines" in parameters:
         lines = tuple(sentences.explanation(verdict))
-        if "batch" in parameters:
-            lines += (f"Counted in boots, of up to {parameters['batch']} trials each.",)
         if len(group) > 1:
             lines += (f"Judged from {len(group)} runs of the same plan, laid end to end.",)
         return Told(verdict.conclusion.value, sentences.word(verdict), verdict.why, lines)
@@ -282,11 +285,12 @@ def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
     elif "factors" in parameters:
         kind = "factors"
     sure = sentences.confidence(verdict.design.confidence_safe)
-    word = f"{kind.upper()} ({verdict.crashes}/{verdict.intact})"
-    rate = (
-        f"Crash rate of a trial: at least {sentences.downwards(verdict.rate_lower)}, at most "
-        f"{sentences.upwards(verdict.rate_upper)}, each at {sure}."
-    )
+    counts = f"{verdict.crashes}/{verdict.intact}"
+    if verdict.shared is not None:
+        counts = f"{verdict.crashes}/{boots.counted_boots(verdict.tally, verdict.shared)}"
+    word = f"{kind.upper()} ({counts})"
+    least, most = sentences.rate_bounds_said(verdict)
+    rate = f"Crash rate: {least}, {most}, each at {sure}."
     return Told(kind, word, "", (rate,) if kind == "calibration" else ())
 
 

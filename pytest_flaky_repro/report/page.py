@@ -22,6 +22,7 @@ from pytest_flaky_repro.report.findings import Finding
 from pytest_flaky_repro.report.plots import Plot
 from pytest_flaky_repro.report.searches import Search
 from pytest_flaky_repro.report.sections import Section, overview, section_of, short_name
+from pytest_flaky_repro.report.sentences import counted
 
 if TYPE_CHECKING:
     import jinja2
@@ -160,6 +161,7 @@ def _environment() -> jinja2.Environment:
         finalize=_harmless,
     )
     environment.filters["short"] = short_name
+    environment.globals["counted"] = counted
     environment.globals["word_of"] = lambda vote: vote.value
     return environment
 

@@ -100,13 +100,13 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         sure, crash = map(sentences.confidence, (design.confidence_safe, design.confidence_crash))
         lines.append(("confidence", f"{sure} (safe), {crash} (crashes)"))
     if finding.told.conclusion == "inconclusive" and verdict.still_needed is not None:
-        lines.append(("surviving trials still needed", f"{verdict.still_needed:,}"))
+        lines.append((f"surviving {finding.unit} still needed", f"{verdict.still_needed:,}"))
     lines += [
         (f"trials of {arm.name!r}", f"{arm.tally.crashes} crashed of {arm.tally.trials_low}")
         for arm in finding.arms
         if len(finding.arms) > 1
     ]
-    times = [trial.boot_s for _, trial, _ in finding.trials if trial.started]
+    times = [t.boot_s for _, t, _ in finding.trials if t.started and t.place == 1]
     if times:
         boot = sorted(times)[len(times) // 2]
         lines.append(("a boot took", f"{boot:.3g} s (median), {max(times):.3g} s at most"))
@@ -115,12 +115,12 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
 
 def _bounds(verdict: Verdict) -> str:
     """Both bounds of the crash rate; each holds at its own confidence."""
-    design = verdict.design
-    least = f"{sentences.downwards(verdict.rate_lower)} or more at "
-    least += sentences.confidence(design.confidence_crash)
-    most = f"{sentences.upwards(verdict.rate_upper)} or less at "
-    most += sentences.confidence(design.confidence_safe)
-    return f"{least}, {most}" if verdict.rate_lower > 0 else most
+    least, most = sentences.rate_bounds_said(verdict)
+    crash, safe = verdict.design.confidence_crash, verdict.design.confidence_safe
+    most += f" at {sentences.confidence(safe)}"
+    if verdict.rate_lower == 0:
+        return most
+    return f"{least} at {sentences.confidence(crash)}, {most}"
 
 
 # ---- plots
@@ -166,14 +166,16 @@ def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
         seen = verdict.crashes / verdict.intact
         bounds = rate_bounds(verdict.tally, sure)
         name = sentences.printable(short_name(finding))
-        rows.append(plots.RateRow(name, finding.told.word, colour, marker, seen, bounds))
+        word, unit = finding.told.word, finding.unit
+        rows.append(plots.RateRow(name, word, colour, marker, seen, bounds, unit))
     rates = sorted({f.verdict.design.min_rate for f in rated if f.plan is not None})
     note = "Each bound holds at the campaign's confidence, whenever it stopped."
     if len(rates) == 1:
         note += f" Dashed: the smallest rate that must not be missed ({100 * rates[0]:.3g}%)."
     left_out = len(findings) - len(rated)
     if left_out:
-        note += f" {left_out} campaigns without room or without trials are in the table only."
+        campaigns = sentences.counted(left_out, "campaigns")
+        note += f" In the table only, for want of room or of trials: {campaigns}."
     return plots.rates(rows, rates if len(rates) == 1 else [], note)
 
 
@@ -182,7 +184,8 @@ def short_name(finding: Finding) -> str:
     subject = finding.verdict.subject
     name = subject.item.rpartition("/")[2].replace(".py::", "::").partition("::")
     test = name[2] or name[0]
-    return test if subject.kernel in test else f"{test} [{subject.kernel}]"
+    named = test if subject.kernel in test else f"{test} [{subject.kernel}]"
+    return f"{named}{finding.mode}"
 
 
 # ---- consoles

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.evidence import UNFINISHED
+from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.report.runs import runs_below
-from pytest_flaky_repro.report.sections import section_of
+from pytest_flaky_repro.report.sections import overview, section_of
 from pytest_flaky_repro.report.timeline import Bar, bars_of, columns_of
 from pytest_flaky_repro.stats import Design
 
@@ -46,6 +48,18 @@ def test_lost_and_void_trials_are_no_survivals(evidence: Evidence) -> None:
     assert (finding.verdict.lost, finding.verdict.void) == (1, 1)
 
 
+@pytest.mark.parametrize("detail", [STOPPED, UNFINISHED])
+def test_what_we_stopped_ourselves_is_not_the_harness_s_failure(
+    evidence: Evidence, detail: str
+) -> None:
+    evidence.add("vvvvl" * 3, detail=detail)
+    (finding,) = evidence.findings()
+    assert (finding.verdict.lost, finding.verdict.void) == (0, 0)
+    assert finding.verdict.conclusion is Conclusion.INCONCLUSIVE
+    numbers = dict(section_of(finding).numbers)
+    assert (numbers["lost after START"], numbers["never started"]) == ("0", "0")
+
+
 def test_runs_of_one_plan_are_judged_together(evidence: Evidence) -> None:
     evidence.add("s" * 6)
     evidence.add("s" * 5)
@@ -78,6 +92,107 @@ def test_trials_that_shared_a_boot_count_once(evidence: Evidence) -> None:
     assert finding.verdict.conclusion is Conclusion.INCONCLUSIVE
     assert finding.verdict.intact == 6
     assert dict(section_of(finding).numbers)["boots that ended"] == "6"
+
+
+def shares(evidence: Evidence, counting: str = "first", **info: Any) -> None:
+    """A batch of two trials a boot: eleven boots, 22 trials."""
+    evidence.design = Design(0.2, 0.0, 0.9, 0.9)
+    evidence.parameters = {"boot": "batch", "batch": 2, "counting": counting}
+    evidence.info = {"min_rate_source": "default", **info}
+    evidence.add("s" * 2 * SURVIVALS, boot=lambda ticket: f"boot {ticket // 2}")
+
+
+def test_boots_are_spoken_of_as_the_run_spoke_of_them(evidence: Evidence) -> None:
+    shares(evidence)
+    (finding,) = evidence.findings()
+    assert finding.told.word == "SAFE (0/11 boots, 22 trials, <= 19% of boots at 90%)"
+    said = " ".join(finding.told.explanation)
+    assert "If 20% (default) or more of the trials in a fresh boot crashed (with this " in said
+    assert "each boot counts once." in said
+    assert "11 boots (batch) took 22 trials, at most 2 each." in said
+    numbers = dict(section_of(finding).numbers)
+    assert numbers["crash rate"].endswith("% of boots or less at 90%")
+
+
+def test_a_correlation_that_was_vouched_for_is_named_again(evidence: Evidence) -> None:
+    asked = vars(Design(0.15, 0.0, 0.9, 0.9))
+    shares(evidence, "whole", asked=asked, correlation=0.5)
+    (finding,) = evidence.findings()
+    assert "rate <= " in finding.told.word
+    said = " ".join(finding.told.explanation)
+    assert "If 15% or more of the trials crashed" in said
+    assert "correlate by 0.5 at most" in said
+
+
+def test_whole_boots_of_unknown_terms_are_spoken_of_as_boots(evidence: Evidence) -> None:
+    """Evidence of before correlations were written down."""
+    evidence.design = Design(0.2, 0.0, 0.9, 0.9)
+    evidence.parameters = {"boot": "batch", "batch": 2, "counting": "whole"}
+    evidence.add("s" * 2 * SURVIVALS, boot=lambda ticket: f"boot {ticket // 2}")
+    (finding,) = evidence.findings()
+    assert finding.told.word == "SAFE (0/11 boots, 22 trials, <= 19% of boots at 90%)"
+    assert "of the boots of up to 2 trials showed a crash (with" in finding.told.explanation[0]
+
+
+def test_a_boot_s_lower_bound_is_shared_out_among_its_trials(evidence: Evidence) -> None:
+    evidence.design = Design(0.2, 0.0, 0.9, 0.9)
+    evidence.add("c")
+    evidence.parameters = {"boot": "batch", "batch": 4, "counting": "first"}
+    evidence.add("c", kernel="other")
+    cold, batch = (finding.verdict for finding in evidence.findings())
+    assert batch.rate_lower == pytest.approx(cold.rate_lower / 4)
+    assert batch.rate_upper == cold.rate_upper
+
+
+def test_kinds_of_crash_are_shares_of_what_was_counted(evidence: Evidence) -> None:
+    evidence.parameters = {"boot": "batch", "batch": 2, "counting": "first"}
+    evidence.add("sc", boot=lambda _: "boot")
+    (finding,) = evidence.findings()
+    ((_, rate),) = section_of(finding).kinds
+    assert " of boots at " in rate
+
+
+def test_only_the_first_trial_of_a_boot_tells_how_long_it_took(evidence: Evidence) -> None:
+    evidence.parameters = {"boot": "batch", "batch": 4, "counting": "first"}
+    evidence.add("s" * 12, boot=lambda ticket: f"boot {ticket // 4}", shared=4)
+    (finding,) = evidence.findings()
+    assert dict(section_of(finding).numbers)["a boot took"].startswith("1.5 s (median)")
+
+
+def test_controls_that_shared_a_boot_count_once(evidence: Evidence) -> None:
+    """The known-bad kernel's boots crash half the time, its trials far less often."""
+    evidence.parameters = {
+        "boot": "batch",
+        "batch": 4,
+        "counting": "whole",
+        "calibrated_on": "ab",
+        "calibration": {"crashes": 10, "trials": 20},
+    }
+    evidence.add("sssc" * 6, arm="control", boot=lambda ticket: f"boot {ticket // 4}", shared=4)
+    (finding,) = evidence.findings()
+    control = finding.verdict.control
+    assert control is not None
+    assert (control.crashes, control.trials) == (6, 6)
+
+
+def test_what_never_makes_safe_is_said_to(evidence: Evidence) -> None:
+    evidence.design = Design(0.2, 0.0, 0.9, 0.9)
+    evidence.parameters = {"boot": "batch", "batch": 2, "counting": "first"}
+    evidence.add("sc", boot=lambda _: "boot")
+    (finding,) = evidence.findings()
+    table = section_of(finding).plots[0].table
+    assert table.head == ("crashes", "safe from boot", "crashes up to boot")
+    assert table.rows[:2] == (("0", "11", ""), ("1", "never", "any"))
+
+
+def test_a_picture_of_rates_names_what_each_is_a_rate_of(evidence: Evidence) -> None:
+    evidence.add("s" * SURVIVALS)
+    shares(evidence)
+    rates = overview(evidence.findings())
+    assert rates is not None
+    assert "crash rate of a trial or a boot" in rates.drawing
+    assert [row[2] for row in rates.table.rows] == ["trials", "boots"]
+    assert [row[0] for row in rates.table.rows] == ["test_it[k]", "test_it[k] (batch)"]
 
 
 def test_a_run_that_died_with_its_plan_is_no_run(evidence: Evidence) -> None:

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.journal import Journal, hostname, now, read_records, refuse_if_written
+from pytest_flaky_repro.journal import (
+    Journal,
+    holds_records,
+    hostname,
+    now,
+    read_records,
+    refuse_if_written,
+)
 from pytest_flaky_repro.outcomes import Outcome
 
 UNFINISHED = "launched, and the run ended before the trial did"
@@ -226,8 +233,16 @@ def without_copies(
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The evidence files in a folder and below it; a file stands for itself."""
+    """The evidence files in a folder and below it; a file stands for itself.
+
+    UsageError for what is neither, before anything is read of the others.
+    """
     if folder.is_file():
+        if not holds_records(folder):
+            raise UsageError(
+                f"{folder}: this file holds no evidence. Expected a folder of --repro-evidence, or "
+                "a file trials-*.jsonl of one"
+            )
         yield folder
     elif folder.is_dir():
         yield from folder.rglob("trials-*.jsonl")

@@ -81,20 +81,15 @@ def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of one file. A line that is not whole is dropped with a warning."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        msg = f"the evidence file {path} cannot be read: {error.strerror}"
-        raise UsageError(msg) from error
-    for number, line in enumerate(content.split(b"\n"), 1):
+    """The records of one file. Lines that are not whole are dropped with one warning."""
+    damaged: list[int] = []
+    for number, line in enumerate(_content(path).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             record = _record(line)
         except ValueError:
-            message = f"{path}:{number}: not a whole record, left out"
-            warnings.warn(message, EvidenceWarning, stacklevel=2)
+            damaged.append(number)
             continue
         if record.get("schema") != SCHEMA:
             msg = (
@@ -103,6 +98,30 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
             )
             raise UsageError(msg)
         yield record
+    if damaged:
+        more = f", and {len(damaged) - 1} more of its lines" if damaged[1:] else ""
+        message = f"{path}:{damaged[0]}: not a whole record, left out{more}"
+        warnings.warn(message, EvidenceWarning, stacklevel=2)
+
+
+def holds_records(path: Path) -> bool:
+    """Whether any line of a file is a whole record."""
+    return any(map(_is_record, _content(path).split(b"\n")))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return "schema" in _record(line)
+    except ValueError:
+        return False
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"the evidence file {path} cannot be read: {error.strerror}"
+        raise UsageError(msg) from error
 
 
 def _record(line: bytes) -> dict[str, Any]:

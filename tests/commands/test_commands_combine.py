@@ -12,7 +12,6 @@ import pytest
 
 from pytest_flaky_repro.campaign.rules import Rules
 from pytest_flaky_repro.evidence import UNFINISHED, EvidenceWriter, PlanRecord, Trial
-from pytest_flaky_repro.journal import EvidenceWarning
 from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.stats import Design, plan_for
@@ -211,13 +210,14 @@ def test_nothing_but_calibrations_is_bad_input_and_no_verdict(
 
 
 def test_a_file_that_is_no_evidence_is_bad_input(
-    command: Callable[..., Any], tmp_path: Path
+    command: Callable[..., Any], jobs: Jobs, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes.txt").write_text("hello\n")
-    with pytest.warns(EvidenceWarning, match="not a whole record"):
-        ran = command("combine", "notes.txt")
-    assert ran.status == 2
-    assert "no job's evidence in notes.txt" in ran.err
+    (tmp_path / "bzImage").write_bytes(b"MZ\n\xff\0\n{}\n" * 1000)
+    jobs.job("a", "s" * 11)
+    ran = command("combine", "bzImage", jobs.folder)
+    assert (ran.status, ran.out) == (2, "")
+    assert "bzImage: this file holds no evidence. Expected a folder" in ran.err
+    assert len(ran.err.splitlines()) < 5
 
 
 def test_boots_that_trials_shared_are_counted_and_named(

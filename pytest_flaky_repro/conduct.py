@@ -68,6 +68,7 @@ def check(
             sharing=mode.sharing,
         )
         verdict = _with_boots(campaign.run(), mode, settings, request)
+        writer.end(verdict.conclusion.value, verdict.why)
     return replace(verdict, calibration=known_bad.calibration if known_bad is not None else None)
 
 
@@ -130,6 +131,7 @@ def _calibrate(
             sharing=mode.sharing,
         )
         ending = loop.run()
+        writer.end(ending.conclusion.value, ending.why)
     verdict = calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
     advice = verdict.advice if mode.size == 1 else None  # on trials, not on boots of several
     verdict = replace(verdict, trials=tuple(loop.trials), advice=advice)
@@ -156,7 +158,8 @@ def compare(
         ]
         parameters: dict[str, object] = {"compared_with": sides[1][1].digest}
         parameters |= {"confidence": confidence, **mode.parameters()}
-        writer, history = bench.evidence(a, settings, sides[0][1], parameters)
+        info = {"against": b.kernel.name}
+        writer, history = bench.evidence(a, settings, sides[0][1], parameters, info)
         stack.callback(writer.close)
         loop = TrialLoop(
             arms,
@@ -168,6 +171,7 @@ def compare(
             sharing=mode.sharing,
         )
         ending = loop.run()
+        writer.end(ending.conclusion.value, ending.why)
     subjects = [subject_of(side, settings, experiment) for side, experiment in sides]
     return goal.verdict(ending, subjects[0], subjects[1], writer.path)
 
@@ -208,7 +212,9 @@ def factorial(
         on_trial=on_trial,
         gate=largest,
     )
-    return loop.run()
+    ending = loop.run()
+    writer.end(ending.conclusion.value, ending.why)
+    return ending
 
 
 def _timed_like(known_bad: KnownBad | None, settings: Settings) -> Settings:

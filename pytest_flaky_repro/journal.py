@@ -73,9 +73,13 @@ class Journal:
         return InfrastructureError(said)
 
 
+def stamp() -> str:
+    """The time as the names of files have it: in order, they are sorted."""
+    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+
+
 def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-    path = folder / f"{prefix}-{stamp}-{os.getpid()}.jsonl"
+    path = folder / f"{prefix}-{stamp()}-{os.getpid()}.jsonl"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return path, os.open(path, flags, 0o644)
 
@@ -137,12 +141,19 @@ def _record(line: bytes) -> dict[str, Any]:
 
 def refuse_if_written(path: Path, option: str) -> None:
     """UsageError, naming the ``option`` that wants to go on from it, while a run writes to it."""
+    if is_written(path):
+        msg = f"{option}: {path} is still being written by another run. Wait for its end."
+        raise UsageError(msg)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a run writes to it now."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            msg = f"{option}: {path} is still being written by another run. Wait for its end."
-            raise UsageError(msg) from None
+            return True
+    return False
 
 
 def now() -> str:

@@ -19,8 +19,9 @@ from pytest_flaky_repro.campaign.combination import (
     rules_of,
     sharing_of,
 )
+from pytest_flaky_repro.campaign.comparison import ComparisonGoal, ComparisonVerdict
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
-from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX
+from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX, Ending
 from pytest_flaky_repro.campaign.verdict import (
     Subject,
     Verdict,
@@ -80,6 +81,7 @@ class Finding:
     votes: tuple[tuple[Vote, ...], ...]
     judged: tuple[Vote, ...]
     arms: tuple[ArmCount, ...]
+    comparison: ComparisonVerdict | None = None
 
     @property
     def trials(self) -> list[tuple[Run, Trial, Vote]]:
@@ -94,6 +96,14 @@ class Finding:
     def unit(self) -> str:
         """What the lines read: trials, or the boots that trials shared."""
         return self.verdict.unit
+
+    @property
+    def counts(self) -> tuple[str, str]:
+        """How many crashed, and of how many."""
+        seen, verdict = self.comparison, self.verdict
+        if seen is not None:
+            return f"{seen.crashes_a} and {seen.crashes_b}", sentences.counted(seen.pairs, "pairs")
+        return f"{verdict.crashes}", sentences.counted(verdict.intact, self.unit)
 
     @property
     def mode(self) -> str:
@@ -123,13 +133,14 @@ def _finding(group: Sequence[Run], told: Mapping[Path, Told]) -> Finding:
     judged = _judged(group, rules, "test" if decides or "calibration" in parameters else None)
     plan = solved(_design(parameters)) if decides else None
     verdict = _verdict(group, votes, judged, plan, rules)
+    comparison = _comparison(group, verdict, rules) if "compared_with" in parameters else None
     said = told.get(newest.file)
     if said is None or len(group) > 1:
-        said = _told(verdict, group)
+        said = _told(verdict, group) if comparison is None else _told_of_two(comparison)
     else:
         verdict = replace(verdict, conclusion=_conclusion_told(said, verdict), why=said.why)
     arms = _arms(group, votes)
-    return Finding(verdict, said, plan, tuple(group), votes, judged, arms)
+    return Finding(verdict, said, plan, tuple(group), votes, judged, arms, comparison)
 
 
 def _conclusion_told(said: Told, verdict: Verdict) -> Conclusion:
@@ -177,8 +188,11 @@ def _verdict(
     unexpected = _unexpected(own, rules)
     crashed = [trial for trial, vote in own if vote is Vote.CRASH]
     calibration, control = _control(group, rules, decides=plan is not None)
-    failed = _why_infrastructure(own, lost, void)
+    ended = _Ended.of(group)
+    failed = ended.failed or _why_infrastructure(own, lost, void)
     conclusion, why = _conclusion(failed, decision, unexpected, crashed, control)
+    if conclusion is Conclusion.INCONCLUSIVE and not why:
+        why = ended.undecided or "the trials on record end here"
     if unexpected is not None or conclusion is not Conclusion.SAFE:
         tally = Tally.of(judged)
     info = newest.plan.get("info", {})
@@ -203,6 +217,23 @@ def _verdict(
     )
     terms = boot_terms(newest.parameters, info, design)
     return verdict if terms is None else with_boots(verdict, terms, rules.vote)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What the runs wrote of their ends, where that is what their trials together come to."""
+
+    failed: str = ""
+    undecided: str = ""
+
+    @classmethod
+    def of(cls, group: Sequence[Run]) -> _Ended:
+        ends = {(run.end.get("conclusion"), run.end.get("why", "")) for run in group}
+        said = "; ".join(sorted(why for _, why in ends))
+        if {word for word, _ in ends} == {Conclusion.INCONCLUSIVE.value}:
+            return cls(undecided=said)
+        alone = len(group) == 1 and {word for word, _ in ends} == {Conclusion.INFRASTRUCTURE.value}
+        return cls(failed=said) if alone else cls()
 
 
 def _unexpected(own: Sequence[tuple[Trial, Vote]], rules: Rules) -> Trial | None:
@@ -233,7 +264,7 @@ def _conclusion(
     crashed: Sequence[Trial],
     control: ControlCheck | None,
 ) -> tuple[Conclusion, str]:
-    """As the campaign would end here, in the order in which it looks."""
+    """As the campaign would end here, in the order in which it looks; why, if it is known."""
     if unexpected is not None:
         return Conclusion.CRASHES, f"trial {unexpected.number}: {unexpected.title} (not expected)"
     if decision is Decision.CRASHES:
@@ -245,7 +276,7 @@ def _conclusion(
         return Conclusion.INCONCLUSIVE, f"the known-bad kernel crashed in only {seen}"
     if failed is not None:
         return Conclusion.INFRASTRUCTURE, failed
-    return Conclusion.INCONCLUSIVE, "the trials on record end here"
+    return Conclusion.INCONCLUSIVE, ""
 
 
 def _why_infrastructure(own: Sequence[tuple[Trial, Vote]], lost: int, void: int) -> str | None:
@@ -279,11 +310,7 @@ def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
         if len(group) > 1:
             lines += (f"Judged from {len(group)} runs of the same plan, laid end to end.",)
         return Told(verdict.conclusion.value, sentences.word(verdict), verdict.why, lines)
-    kind = "calibration"
-    if "compared_with" in parameters:
-        kind = "comparison"
-    elif "factors" in parameters:
-        kind = "factors"
+    kind = "factors" if "factors" in parameters else "calibration"
     sure = sentences.confidence(verdict.design.confidence_safe)
     counts = f"{verdict.crashes}/{verdict.intact}"
     if verdict.shared is not None:
@@ -292,6 +319,28 @@ def _told(verdict: Verdict, group: Sequence[Run]) -> Told:
     least, most = sentences.rate_bounds_said(verdict)
     rate = f"Crash rate: {least}, {most}, each at {sure}."
     return Told(kind, word, "", (rate,) if kind == "calibration" else ())
+
+
+def _comparison(group: Sequence[Run], verdict: Verdict, rules: Rules) -> ComparisonVerdict:
+    """What the pairs on record show; those of several runs are laid end to end."""
+    newest = group[-1]
+    goal = ComparisonGoal(newest.parameters["confidence"])
+    for run in group:
+        for trial, vote in judged_boots(run.trials, rules, sharing_of(run.parameters), arm=None):
+            goal.feed(0 if trial.arm == "a" else 1, trial, vote)
+    other = replace(
+        verdict.subject, kernel=str(newest.plan.get("info", {}).get("against", "the other"))
+    )
+    why = str(newest.end.get("why", "")) if len(group) == 1 else ""
+    ending = goal.reached() or Ending(verdict.conclusion, why or "the trials on record end here")
+    return goal.verdict(ending, verdict.subject, other, newest.file)
+
+
+def _told_of_two(comparison: ComparisonVerdict) -> Told:
+    word = sentences.comparison_word(comparison)
+    return Told(
+        "comparison", word, comparison.why, tuple(sentences.comparison_explanation(comparison))
+    )
 
 
 def _arms(group: Sequence[Run], votes: Sequence[Sequence[Vote]]) -> tuple[ArmCount, ...]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 C = STAND_IN
 WIDTH, HEIGHT = 4.9, 2.9  # inches: small, so that its text is readable on a phone
+LABEL = 22  # characters of a row's name
 POINTS_MOST = 400  # of a line; more are thinned
 BARS_MOST, LANES_MOST, COLUMNS = 300, 16, 60
 
@@ -232,7 +233,7 @@ def rates(rows: Sequence[RateRow], min_rates: Sequence[float], note: str) -> Plo
             axes.set_xscale("log")
         else:
             axes.set_xlim(0, min(1.0, 1.05 * largest))
-        axes.set_yticks(range(len(rows)), [shortened(row.name, 22) for row in rows])
+        axes.set_yticks(range(len(rows)), [shortened(row.name, LABEL) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel(f"crash rate of a {units}")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")

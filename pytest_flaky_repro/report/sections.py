@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from pytest_flaky_repro.report.runs import Run
 from pytest_flaky_repro.report.timeline import bars_of
 from pytest_flaky_repro.stats import Tally, kaplan_meier
 from pytest_flaky_repro.stats.agreement import Agreed, halves, hosts_agree
-from pytest_flaky_repro.stats.bounds import rate_bounds
+from pytest_flaky_repro.stats.bounds import RateBounds, rate_bounds
 
 KINDS_MOST, EXAMPLES_MOST, ROWS_MOST = 12, 6, 20
 
@@ -92,7 +93,7 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         ("of them crashed", f"{verdict.crashes:,}"),
         ("lost after START", f"{verdict.lost:,}"),
         ("never started", f"{verdict.void:,}"),
-        ("crash rate", _bounds(verdict)),
+        *_rate_lines(finding),
     ]
     if finding.plan is not None:
         lines.append(("smallest rate that must not be missed", sentences.percent(design.min_rate)))
@@ -111,6 +112,21 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         boot = sorted(times)[len(times) // 2]
         lines.append(("a boot took", f"{boot:.3g} s (median), {max(times):.3g} s at most"))
     return lines
+
+
+def _rate_lines(finding: Finding) -> list[tuple[str, str]]:
+    """The crash rate, of each kernel where two were compared."""
+    seen = finding.comparison
+    if seen is None:
+        return [("crash rate", _bounds(finding.verdict))]
+    sure = sentences.confidence(seen.confidence)
+    return [
+        (
+            f"crash rate of {side.kernel}",
+            f"{sentences.downwards(rate.lower)} to {sentences.upwards(rate.upper)} at {sure}",
+        )
+        for side, rate in ((seen.a, seen.rate_a), (seen.b, seen.rate_b))
+    ]
 
 
 def _bounds(verdict: Verdict) -> str:
@@ -159,15 +175,12 @@ def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
         "infrastructure": ("void", "s"),
     }
     rows = []
-    for finding in rated:
-        verdict = finding.verdict
-        sure = verdict.design.confidence_safe
-        colour, marker = looks.get(finding.told.conclusion, ("accent", "P"))
-        seen = verdict.crashes / verdict.intact
-        bounds = rate_bounds(verdict.tally, sure)
-        name = sentences.printable(short_name(finding))
-        word, unit = finding.told.word, finding.unit
-        rows.append(plots.RateRow(name, word, colour, marker, seen, bounds, unit))
+    for finding, mark in zip(findings, marks_of(findings), strict=True):
+        colour, shape = looks.get(finding.told.conclusion, ("accent", "P"))
+        for which, seen, bounds in _rates(finding) if finding in rated else ():
+            name = sentences.printable(f"{short_name(finding)}{which}{mark}")
+            word, unit = finding.told.word, finding.unit
+            rows.append(plots.RateRow(name, word, colour, shape, seen, bounds, unit))
     rates = sorted({f.verdict.design.min_rate for f in rated if f.plan is not None})
     note = "Each bound holds at the campaign's confidence, whenever it stopped."
     if len(rates) == 1:
@@ -177,6 +190,35 @@ def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
         campaigns = sentences.counted(left_out, "campaigns")
         note += f" In the table only, for want of room or of trials: {campaigns}."
     return plots.rates(rows, rates if len(rates) == 1 else [], note)
+
+
+def marks_of(findings: Sequence[Finding]) -> list[str]:
+    """`` #3`` for a campaign, the third, whose short name alone tells it from no other one."""
+    names = [plots.shortened(short_name(finding), plots.LABEL) for finding in findings]
+    often = Counter(names)
+    return [f" #{n}" if often[name] > 1 else "" for n, name in enumerate(names, 1)]
+
+
+def _rates(finding: Finding) -> list[tuple[str, float | None, RateBounds]]:
+    """Which rate, the share that crashed, its interval: one of each kernel or level compared."""
+    seen, verdict = finding.comparison, finding.verdict
+    sure = verdict.design.confidence_safe
+    if seen is not None:
+        sides = ((seen.a, seen.crashes_a, seen.rate_a), (seen.b, seen.crashes_b, seen.rate_b))
+        return [
+            (f": {side.kernel}", crashes / seen.pairs if seen.pairs else None, bounds)
+            for side, crashes, bounds in sides
+        ]
+    if "factors" in finding.runs[-1].parameters:
+        return [
+            (f": {arm.name}", _share(arm.tally), rate_bounds(arm.tally, sure))
+            for arm in finding.arms
+        ]
+    return [("", _share(verdict.tally), rate_bounds(verdict.tally, sure))]
+
+
+def _share(tally: Tally) -> float | None:
+    return tally.crashes / tally.trials_low if tally.trials_low else None
 
 
 def short_name(finding: Finding) -> str:
@@ -280,6 +322,8 @@ def _again(run: Run) -> list[tuple[str, str]]:
 def _command(run: Run) -> str:
     """For evidence of a version that did not write its command down: the main words of it."""
     info, item = run.plan.get("info", {}), str(run.plan["item"])
+    if "factors" in run.parameters:
+        return _factors_command(run)
     words = ["pytest", item] if "::" in item else ["pytest"]
     kernel = info.get("kernel_path")
     words += [f"--kernel={run.plan['kernel']}={kernel}"] if kernel else []
@@ -288,12 +332,32 @@ def _command(run: Run) -> str:
     return shlex.join(words)
 
 
+def _factors_command(run: Run) -> str:
+    info, factors = run.plan.get("info", {}), run.parameters["factors"]
+    words = ["flaky-repro", "factors", f"--reproducer={info.get('reproducer_path')}"]
+    kernel, names = info.get("kernel_path"), factors.get("kernel", [run.plan["kernel"]])
+    words += [f"--kernel={name}={kernel if n == 0 else 'PATH'}" for n, name in enumerate(names)]
+    for name, levels in factors.items():
+        if name == "smp":
+            words.append(f"--smp={','.join(levels)}")
+        elif name == "append":
+            words += [f"--append={level}" for level in levels[1:]]
+        elif name != "kernel":
+            words.append(f"--env={name}={','.join(levels)}")
+    return shlex.join(words)
+
+
 def _guest(parameters: Any) -> str:
-    said = [
-        f"{parameters[key]} {unit}".strip()
-        for key, unit in (("smp", "CPU(s)"), ("memory_mib", "MiB"), ("machine", ""))
-        if key in parameters
-    ]
+    said = []
+    factors = parameters.get("factors", {})
+    if "smp" in factors:
+        said.append(f"{' or '.join(factors['smp'])} CPUs (a factor)")
+    elif "smp" in parameters:
+        said.append(sentences.counted(parameters["smp"], "CPUs"))
+    if "memory_mib" in parameters:
+        said.append(f"{parameters['memory_mib']} MiB")
+    if "machine" in parameters:
+        said.append(str(parameters["machine"]))
     if parameters.get("trial_time"):
         said.append(f"trials of up to {parameters['trial_time']:g} s")
     if parameters.get("append"):

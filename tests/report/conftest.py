@@ -46,17 +46,21 @@ class Evidence:
         host: Callable[[int], str] = lambda _: "here",
         boot: Callable[[int], str] = lambda ticket: f"boot {ticket}",
         detail: str = "",
-        arm: str = "test",
+        arms: Sequence[str] = ("test",),
         shared: int = 1,
+        check: bool = True,
+        end: tuple[str, str] | None = None,
     ) -> Path:
-        """One campaign, ``shared`` trials a boot; returns its file."""
-        asked = question_parameters(plan_for(self.design)) | Rules().parameters()
+        """One campaign, ``shared`` trials a boot, by turns of each arm; returns its file."""
+        asked = question_parameters(plan_for(self.design)) if check else {}
+        asked |= Rules().parameters()
         asked |= {"kernel_sha256": "ab" * 32, "trial_time": 10.0, "smp": 1, "memory_mib": 256}
         info = {"kernel_path": f"/boot/{kernel}", "command": f"pytest '{item}'", **self.info}
         plan = PlanRecord(f"experiment {kernel}", asked | self.parameters, item, kernel, info=info)
         writer = EvidenceWriter(self.folder / f"{len(list(self.folder.glob('*')))}", plan)
         for ticket, letter in enumerate(trials):
             outcome = OUTCOMES[letter]
+            arm = arms[ticket % len(arms)]
             writer.launch(ticket, "5eed", arm)
             kept = None
             if letter == "c" and console is not None:
@@ -80,6 +84,8 @@ class Evidence:
                     place=ticket % shared + 1,
                 )
             )
+        if end is not None:
+            writer.end(*end)
         writer.close()
         return writer.path
 

@@ -168,7 +168,7 @@ def test_controls_that_shared_a_boot_count_once(evidence: Evidence) -> None:
         "calibrated_on": "ab",
         "calibration": {"crashes": 10, "trials": 20},
     }
-    evidence.add("sssc" * 6, arm="control", boot=lambda ticket: f"boot {ticket // 4}", shared=4)
+    evidence.add("sssc" * 6, arms=("control",), boot=lambda ticket: f"boot {ticket // 4}", shared=4)
     (finding,) = evidence.findings()
     control = finding.verdict.control
     assert control is not None
@@ -214,6 +214,107 @@ def test_a_console_s_name_cannot_lead_out_of_the_folder(evidence: Evidence) -> N
 
     strange = replace(run.trials[0], console="../../../etc/passwd")
     assert run.console(strange) == file.parent / "passwd"
+
+
+# ---- what ended it
+
+
+BUDGET = ("inconclusive", "the budget of 3 trials is spent (--repro-max-trials)")
+
+
+@pytest.mark.parametrize(
+    ("trials", "end", "why"),
+    [
+        ("sss", BUDGET, BUDGET[1]),
+        ("sss", None, "the trials on record end here"),
+        ("vss", ("infrastructure", "no console"), "no console"),
+        ("s" * SURVIVALS, BUDGET, "the safe line was reached"),  # the trials' word comes first
+    ],
+)
+def test_a_report_says_what_ended_the_run(
+    evidence: Evidence, trials: str, end: tuple[str, str] | None, why: str
+) -> None:
+    evidence.add(trials, end=end)
+    (finding,) = evidence.findings()
+    assert finding.told.why == why
+
+
+def test_runs_that_all_spent_their_budgets_say_so_together(evidence: Evidence) -> None:
+    evidence.add("sss", end=BUDGET)
+    evidence.add("sss", end=BUDGET)
+    (finding,) = evidence.findings()
+    assert finding.told.why == BUDGET[1]
+    evidence.add("s")
+    (finding,) = evidence.findings()
+    assert finding.told.why == "the trials on record end here"
+
+
+# ---- comparisons and factors
+
+
+def test_a_comparison_is_told_as_the_run_told_it(evidence: Evidence) -> None:
+    evidence.parameters = {"compared_with": "cd", "confidence": 0.9}
+    evidence.info = {"against": "new"}
+    evidence.add("cs" * 20, kernel="old", arms="ab", check=False)
+    (finding,) = evidence.findings()
+    assert finding.told.conclusion == "comparison"
+    assert finding.told.word == "old CRASHES MORE THAN new (20 and 0 of 20 each)"
+    assert finding.told.explanation[0].startswith("old: rate between ")
+    assert finding.counts == ("20 and 0", "20 pairs")
+    numbers = dict(section_of(finding).numbers)
+    assert numbers["crash rate of old"].endswith("to 100% at 90%")
+    assert numbers["crash rate of new"].startswith("0% to ")
+    rates = overview([finding])
+    assert rates is not None
+    names = [(row[0], row[3]) for row in rates.table.rows]
+    assert names == [("test_it[k] [old]: old", "100%"), ("test_it[k] [old]: new", "0%")]
+
+
+def test_a_comparison_of_which_too_little_is_known_shows_none(evidence: Evidence) -> None:
+    """Also evidence of before the second kernel's name was written down."""
+    evidence.parameters = {"compared_with": "cd", "confidence": 0.9}
+    evidence.add("ss", kernel="old", arms="ab", check=False, end=BUDGET)
+    (finding,) = evidence.findings()
+    assert finding.told.word == "NO DIFFERENCE SHOWN (0 and 0 of 1 each)"
+    assert finding.told.why == BUDGET[1]
+    assert finding.told.explanation[1].startswith("the other: rate between ")
+
+
+def test_a_factor_is_no_setting_of_the_guest(evidence: Evidence) -> None:
+    evidence.parameters = {"factors": {"smp": ["1", "2"], "MODE": ["x", "y"]}, "confidence": 0.9}
+    evidence.info = {"command": "flaky-repro factors --smp 1,2 --env MODE=x,y"}
+    evidence.add("sssc", item="factors of ./r", arms=("1|x", "1|y", "2|x", "2|y"), check=False)
+    (finding,) = evidence.findings()
+    again = dict(section_of(finding).again)
+    assert again["command"] == "flaky-repro factors --smp 1,2 --env MODE=x,y"
+    assert again["guest"].startswith("1 or 2 CPUs (a factor), 256 MiB")
+    rates = overview([finding])
+    assert rates is not None
+    assert [row[3] for row in rates.table.rows] == ["0%", "0%", "0%", "100%"]
+
+
+def test_factors_that_wrote_no_command_down_get_one(evidence: Evidence) -> None:
+    evidence.parameters = {"factors": {"smp": ["1", "2"], "MODE": ["x", "y"]}, "confidence": 0.9}
+    evidence.info = {"command": "", "reproducer_path": "/r"}
+    evidence.add("ss", arms=("1|x", "1|y"), check=False)
+    (finding,) = evidence.findings()
+    assert dict(section_of(finding).again)["command"] == (
+        "flaky-repro factors --reproducer=/r --kernel=k=/boot/k --smp=1,2 --env=MODE=x,y"
+    )
+
+
+def test_campaigns_of_one_name_are_told_apart(evidence: Evidence) -> None:
+    evidence.add("s" * SURVIVALS)
+    evidence.add("s" * SURVIVALS, kernel="b", item="test_it.py::test_other[b]")
+    evidence.design = Design(0.3, 0.02, 0.9, 0.9)
+    evidence.add("s" * SURVIVALS)
+    rates = overview(evidence.findings())
+    assert rates is not None
+    assert [row[0] for row in rates.table.rows] == [
+        "test_it[k] #1",
+        "test_other[b]",
+        "test_it[k] #3",
+    ]
 
 
 def test_hosts_that_differ_are_named(evidence: Evidence) -> None:

@@ -98,6 +98,12 @@ class Finding:
         return self.verdict.unit
 
     @property
+    def kernels(self) -> str:
+        seen = self.comparison
+        both = f"{seen.a.kernel} and {seen.b.kernel}" if seen is not None else ""
+        return both or self.verdict.subject.kernel
+
+    @property
     def counts(self) -> tuple[str, str]:
         """How many crashed, and of how many."""
         seen, verdict = self.comparison, self.verdict

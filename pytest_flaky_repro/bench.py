@@ -151,6 +151,7 @@ class Bench:
         settings: Settings,
         experiment: Experiment,
         parameters: Mapping[str, object],
+        info: Mapping[str, object] | None = None,
     ) -> tuple[EvidenceWriter, History]:
         """A new evidence file, and what it continues."""
         record = PlanRecord(
@@ -172,6 +173,7 @@ class Bench:
                 "command": request.command,
                 "python": platform.python_version(),
                 "cores": os.cpu_count(),
+                **(info or {}),
             },
         )
         folder = self._root / settings["evidence"] / folder_name(request.item)

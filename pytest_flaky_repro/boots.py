@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_flaky_repro.campaign.boots import Counting, Sharing
+from pytest_flaky_repro.campaign.verdict import BootTerms
 from pytest_flaky_repro.settings import Settings
 from pytest_flaky_repro.stats import Design
 from pytest_flaky_repro.stats.clusters import Basis, boot_design
@@ -36,6 +37,16 @@ class BootMode:
         if self.how == COLD:
             return {}
         return {"boot": self.how, "batch": self.size, "counting": self.sharing.counting.value}
+
+    def info(self, asked: Design) -> dict[str, object]:
+        """What a report needs to put the question as the run did: boots hide it."""
+        if self.basis is not Basis.BOUNDED:
+            return {}
+        return {"asked": vars(asked), "correlation": self.correlation}
+
+    def terms(self, asked: Design) -> BootTerms:
+        """For a verdict on boots."""
+        return BootTerms(self.how, self.sharing, self.basis, asked, self.correlation)
 
     def design(self, asked: Design) -> Design:
         """The question about boots, from the one about trials."""

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:  # only this one's module is worth importing
             import_module(f"pytest_flaky_repro.commands.{name}").add(command)
-    options = parser.parse_args(words)
+    options = parser.parse_args(words, argparse.Namespace(words=words))
     try:
         status: int = import_module(f"pytest_flaky_repro.commands.{options.command}").run(options)
         sys.stdout.flush()

@@ -20,7 +20,7 @@ from pytest_flaky_repro.campaign.experiment import Experiment
 from pytest_flaky_repro.campaign.factorial import FactorsGoal
 from pytest_flaky_repro.campaign.loop import Budget, Campaign
 from pytest_flaky_repro.campaign.trials import Arm, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Verdict, shared_boots
+from pytest_flaky_repro.campaign.verdict import Verdict, with_boots
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import History
 from pytest_flaky_repro.machine.trial import Machine
@@ -52,7 +52,8 @@ def check(
         machine = stack.enter_context(bench.machine(experiment, settings, around))
         parameters = question_parameters(plan) | _calibration_parameters(known_bad, settings)
         parameters |= mode.parameters()
-        writer, history = bench.evidence(request, settings, experiment, parameters)
+        info = {"min_rate_source": source, **mode.info(design_of(settings))}
+        writer, history = bench.evidence(request, settings, experiment, parameters, info)
         stack.callback(writer.close)
         campaign = Campaign(
             machine,
@@ -70,7 +71,8 @@ def check(
             sharing=mode.sharing,
         )
         verdict = _with_boots(campaign.run(), mode, settings, request)
-    verdict = _if_unstarted(verdict, experiment, settings)
+        verdict = _if_unstarted(verdict, experiment, settings)
+        writer.end(verdict.conclusion.value, verdict.why)
     calibration = known_bad.calibration if known_bad is not None else None
     return replace(verdict, calibration=calibration, earlier=_earlier(settings, history))
 
@@ -134,6 +136,7 @@ def _calibrate(
             sharing=mode.sharing,
         )
         ending = loop.run()
+        writer.end(ending.conclusion.value, ending.why)
     verdict = calibration_verdict(goal, ending, subject, design_of(settings), writer.path)
     advice = verdict.advice if mode.size == 1 else None  # on trials, not on boots of several
     verdict = replace(verdict, trials=tuple(loop.trials), advice=advice)
@@ -162,7 +165,8 @@ def compare(
         ]
         parameters: dict[str, object] = {"compared_with": sides[1][1].digest}
         parameters |= {"confidence": confidence, **mode.parameters()}
-        writer, history = bench.evidence(a, settings, sides[0][1], parameters)
+        info = {"against": b.kernel.name}
+        writer, history = bench.evidence(a, settings, sides[0][1], parameters, info)
         stack.callback(writer.close)
         loop = TrialLoop(
             arms,
@@ -174,6 +178,7 @@ def compare(
             sharing=mode.sharing,
         )
         ending = loop.run()
+        writer.end(ending.conclusion.value, ending.why)
     subjects = [subject_of(side, settings, experiment) for side, experiment in sides]
     verdict = goal.verdict(ending, subjects[0], subjects[1], writer.path)
     return replace(verdict, earlier=_earlier(settings, history))
@@ -215,7 +220,9 @@ def factorial(
         on_trial=on_trial,
         gate=largest,
     )
-    return loop.run()
+    ending = loop.run()
+    writer.end(ending.conclusion.value, ending.why)
+    return ending
 
 
 def _if_unstarted(verdict: Verdict, experiment: Experiment, settings: Settings) -> Verdict:
@@ -254,11 +261,8 @@ def _with_boots(verdict: Verdict, mode: BootMode, settings: Settings, request: R
     """Adds what its boots show, where trials shared them."""
     if mode.size == 1:
         return replace(verdict, note=mode.note)
-    vote_of, asked = request.rules.vote, design_of(settings)
-    shared = shared_boots(verdict, mode.how, mode.basis, asked, mode.sharing, vote_of)
-    lower = verdict.rate_lower / mode.size  # a boot crashes at most so often as its trials do
-    shared = replace(shared, assumed=mode.correlation)
-    return replace(verdict, rate_lower=lower, shared=shared, note=mode.note)
+    terms = mode.terms(design_of(settings))
+    return replace(with_boots(verdict, terms, request.rules.vote), note=mode.note)
 
 
 def _question(settings: Settings, known_bad: KnownBad | None, mode: BootMode) -> tuple[Design, str]:

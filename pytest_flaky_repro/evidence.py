@@ -1,8 +1,9 @@
 """Evidence of campaigns: what was planned, launched, and came of it (in a journal: journal.py).
 
 A file's first line is the plan; each trial has a launch line (before its guest is started), a
-start line (when the guest said START) and a trial line (when it ended). A later run that continues
-an earlier one writes a file of its own, whose plan line names the files it continues.
+start line (when the guest said START) and a trial line (when it ended). The last line says what
+ended the run, unless it was interrupted. A later run that continues an earlier one writes a file of
+its own, whose plan line names the files it continues.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.journal import Journal, hostname, now, read_records, refuse_if_written
+from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.journal import (
+    Journal,
+    holds_records,
+    hostname,
+    now,
+    read_records,
+    refuse_if_written,
+)
 from pytest_flaky_repro.outcomes import Outcome
 
 UNFINISHED = "launched, and the run ended before the trial did"
@@ -111,6 +120,11 @@ class EvidenceWriter:
         name = f"{self.path.stem}-trial{ticket + 1:05}.console"
         self._journal.keep(name, console)
         return name
+
+    def end(self, conclusion: str, why: str) -> None:
+        """What ended the run, for reports: a disk that is full by now takes no verdict away."""
+        with suppress(InfrastructureError):
+            self._journal.append("end", {"conclusion": conclusion, "why": why, "at": now()})
 
     def close(self) -> None:
         self._journal.close()
@@ -226,8 +240,16 @@ def without_copies(
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """The evidence files in a folder and below it; a file stands for itself."""
+    """The evidence files in a folder and below it; a file stands for itself.
+
+    UsageError for what is neither, before anything is read of the others.
+    """
     if folder.is_file():
+        if not holds_records(folder):
+            raise UsageError(
+                f"{folder}: this file holds no evidence. Expected a folder of --repro-evidence, or "
+                "a file trials-*.jsonl of one"
+            )
         yield folder
     elif folder.is_dir():
         yield from folder.rglob("trials-*.jsonl")

@@ -73,28 +73,27 @@ class Journal:
         return InfrastructureError(said)
 
 
+def stamp() -> str:
+    """The time as the names of files have it: in order, they are sorted."""
+    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+
+
 def _new_file(folder: Path, prefix: str) -> tuple[Path, int]:
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
-    path = folder / f"{prefix}-{stamp}-{os.getpid()}.jsonl"
+    path = folder / f"{prefix}-{stamp()}-{os.getpid()}.jsonl"
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     return path, os.open(path, flags, 0o644)
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of one file. A line that is not whole is dropped with a warning."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        msg = f"the evidence file {path} cannot be read: {error.strerror}"
-        raise UsageError(msg) from error
-    for number, line in enumerate(content.split(b"\n"), 1):
+    """The records of one file. Lines that are not whole are dropped with one warning."""
+    damaged: list[int] = []
+    for number, line in enumerate(_content(path).split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             record = _record(line)
         except ValueError:
-            message = f"{path}:{number}: not a whole record, left out"
-            warnings.warn(message, EvidenceWarning, stacklevel=2)
+            damaged.append(number)
             continue
         if record.get("schema") != SCHEMA:
             msg = (
@@ -103,6 +102,30 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
             )
             raise UsageError(msg)
         yield record
+    if damaged:
+        more = f", and {len(damaged) - 1} more of its lines" if damaged[1:] else ""
+        message = f"{path}:{damaged[0]}: not a whole record, left out{more}"
+        warnings.warn(message, EvidenceWarning, stacklevel=2)
+
+
+def holds_records(path: Path) -> bool:
+    """Whether any line of a file is a whole record."""
+    return any(map(_is_record, _content(path).split(b"\n")))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        return "schema" in _record(line)
+    except ValueError:
+        return False
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"the evidence file {path} cannot be read: {error.strerror}"
+        raise UsageError(msg) from error
 
 
 def _record(line: bytes) -> dict[str, Any]:
@@ -118,12 +141,19 @@ def _record(line: bytes) -> dict[str, Any]:
 
 def refuse_if_written(path: Path, option: str) -> None:
     """UsageError, naming the ``option`` that wants to go on from it, while a run writes to it."""
+    if is_written(path):
+        msg = f"{option}: {path} is still being written by another run. Wait for its end."
+        raise UsageError(msg)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a run writes to it now."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            msg = f"{option}: {path} is still being written by another run. Wait for its end."
-            raise UsageError(msg) from None
+            return True
+    return False
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.loop import Observer, Snapshot
 from pytest_flaky_repro.campaign.trials import Ending, News, Progress
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, wasted
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, bounds
@@ -96,6 +96,7 @@ def calibration_verdict(
     """The known-bad kernel's verdict; its ``calibration`` is None if it crashed too rarely."""
     crashed = [t for t, v in zip(goal.trials, goal.votes, strict=True) if v is Vote.CRASH]
     enough = ending.conclusion is Conclusion.CRASHES
+    lost, void = wasted(goal.trials, goal.votes)
     return Verdict(
         conclusion=ending.conclusion,
         why=ending.why,
@@ -103,8 +104,8 @@ def calibration_verdict(
         design=design,
         min_rate_source="calibration",
         tally=goal.tally,
-        void=goal.votes.count(Vote.VOID),
-        lost=goal.votes.count(Vote.LOST),
+        void=void,
+        lost=lost,
         rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash).lower,
         rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe).upper,
         still_needed=None,

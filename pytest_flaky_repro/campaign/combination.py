@@ -8,13 +8,20 @@ can change (stats/agreement.py).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro import crash
 from pytest_flaky_repro.campaign.boots import Counting, Sharing, boots_of, judge_boot
 from pytest_flaky_repro.campaign.rules import HungTrial, OtherCrash, Rules
+from pytest_flaky_repro.campaign.verdict import (
+    BootTerms,
+    SharedBoots,
+    not_waited_for,
+    shared_boots,
+    wasted,
+)
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import Trial, files_below, replayed, without_copies
 from pytest_flaky_repro.journal import read_records
@@ -22,6 +29,7 @@ from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Decision, Design, Plan, Tally, bounds, plan_for
 from pytest_flaky_repro.stats.agreement import Agreement, hosts_agree, pool
 from pytest_flaky_repro.stats.calibration import Calibration
+from pytest_flaky_repro.stats.clusters import Basis, least_trial_rate
 from pytest_flaky_repro.stats.control import ControlCheck, ControlState, check_control
 from pytest_flaky_repro.stats.family import FamilyRule, e_bh, member_design
 
@@ -36,11 +44,15 @@ class Job:
     kernel: str
     parameters: Mapping[str, Any]
     trials: tuple[Trial, ...]
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Combined:
-    """The verdict on one experiment, from all its jobs."""
+    """The verdict on one experiment, from all its jobs.
+
+    With ``shared`` boots, tally, design and upper bound are of boots, as those of a verdict are.
+    """
 
     item: str
     items: tuple[str, ...]  # all tests that asked this question; one may have many names
@@ -49,6 +61,7 @@ class Combined:
     conclusion: Conclusion
     design: Design
     tally: Tally
+    lost: int
     void: int
     jobs: int
     agreement: Agreement | None
@@ -56,6 +69,13 @@ class Combined:
     rate_upper: float
     still_needed: int | None
     control: ControlCheck | None = None  # where the plan asks for one
+    shared: SharedBoots | None = None
+    min_rate_source: str = ""
+
+    @property
+    def unit(self) -> str:
+        """What the tally counts."""
+        return "trials" if self.shared is None else "boots"
 
 
 def read_jobs(folders: Sequence[Path]) -> list[Job]:
@@ -81,7 +101,13 @@ def _job(file: Path, head: Mapping[str, Any], records: Mapping[Path, list[dict[s
         raise UsageError(f"{file} continues {missing[0].name}, which is not there")
     trials = replayed([records[part] for part in (*chain, file)], head["experiment"])
     return Job(
-        str(file), head["hash"], head["item"], head["kernel"], head["parameters"], tuple(trials)
+        str(file),
+        head["hash"],
+        head["item"],
+        head["kernel"],
+        head["parameters"],
+        tuple(trials),
+        head.get("info", {}),
     )
 
 
@@ -106,13 +132,17 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
     design = member_design(asked, members, family)
     plan = plan_for(design)
     sharing = sharing_of(first.parameters)
-    votes = {job.name: _votes(job, rules, sharing) for job in group}
-    tally, decision = judge_in_order(plan, pool(votes))
-    hosts = _by_host(group, rules)
-    void = sum(v.count(Vote.VOID) for v in votes.values())
+    logs = {job.name: judged_boots(job.trials, rules, sharing) for job in group}
+    tally, decision = judge_in_order(plan, pool({n: _votes(boots) for n, boots in logs.items()}))
+    hosts = _by_host([boot for boots in logs.values() for boot in boots])
+    trials = [trial for job in group for trial in _own(job)]
+    lost, void = wasted(trials, [rules.vote(trial) for trial in trials])
     nothing_ran = tally.trials_high == 0 and void > 0
     conclusion = Conclusion.INFRASTRUCTURE if nothing_ran else _CONCLUSIONS[decision]
-    control = _control(group, rules)
+    control = _control(group, rules, sharing)
+    unknown = sum(not_waited_for(_own(job)) for job in group)
+    lower = bounds.rate_bounds(tally, design.confidence_crash, unknown).lower
+    terms = boot_terms(first.parameters, first.info, asked)
     return Combined(
         item=first.item,
         items=tuple(dict.fromkeys(job.item for job in group)),
@@ -121,24 +151,31 @@ def _judge(group: Sequence[Job], members: int, family: FamilyRule) -> Combined:
         conclusion=_unless_refused(conclusion, control),
         design=design,
         tally=tally,
+        lost=lost,
         void=void,
         jobs=len(group),
         agreement=hosts_agree(hosts) if len(hosts) > 1 else None,
-        rate_lower=bounds.rate_bounds(tally, design.confidence_crash).lower,
-        rate_upper=bounds.rate_bounds(tally, design.confidence_safe).upper,
+        rate_lower=least_trial_rate(lower, sharing.size),
+        rate_upper=bounds.rate_bounds(tally, design.confidence_safe, unknown).upper,
         still_needed=bounds.clean_trials_needed(plan, tally),
         control=control,
+        shared=shared_boots(trials, terms, rules.vote) if terms is not None else None,
+        min_rate_source=str(first.info.get("min_rate_source", "")),
     )
 
 
-def _control(group: Sequence[Job], rules: Rules) -> ControlCheck | None:
+def _own(job: Job) -> list[Trial]:
+    return [trial for trial in job.trials if trial.arm == "test"]
+
+
+def _control(group: Sequence[Job], rules: Rules, sharing: Sharing) -> ControlCheck | None:
     """What all jobs' control trials say together; None for a plan without controls."""
     parameters = group[0].parameters
     if "calibrated_on" not in parameters or parameters.get("control_every") == 0:
         return None
-    controls = [trial for job in group for trial in job.trials if trial.arm == "control"]
+    logs = [judged_boots(job.trials, rules, sharing, arm="control") for job in group]
     calibration = Calibration(**parameters["calibration"])
-    return check_control(calibration, Tally.of([rules.vote(trial) for trial in controls]))
+    return check_control(calibration, Tally.of(vote for boots in logs for _, vote in boots))
 
 
 def _unless_refused(conclusion: Conclusion, control: ControlCheck | None) -> Conclusion:
@@ -167,23 +204,25 @@ def judge_in_order(plan: Plan, votes: Sequence[Vote]) -> tuple[Tally, Decision]:
     return judged.tally, judged.decision
 
 
-def _by_host(group: Sequence[Job], rules: Rules) -> dict[str, Tally]:
-    hosts: dict[str, Tally] = {}
-    for job in group:
-        for trial in job.trials:
-            if trial.arm == "test":
-                before = hosts.get(trial.host, Tally(0, 0, 0))
-                hosts[trial.host] = before.add(rules.vote(trial))
-    return hosts
-
-
-def _votes(job: Job, rules: Rules, sharing: Sharing) -> list[Vote]:
-    """In launch order, one of each boot."""
-    trials = [trial for trial in job.trials if trial.arm == "test"]
+def judged_boots(
+    trials: Sequence[Trial], rules: Rules, sharing: Sharing, arm: str | None = "test"
+) -> list[tuple[Trial, Vote]]:
+    """Boots in launch order: the trial that decided each, and its vote. None: of every arm."""
     return [
-        judge_boot(boot, [rules.vote(trial) for trial in boot], sharing)[1]
-        for boot in boots_of(trials, sharing)
+        judge_boot(boot, [rules.vote(trial) for trial in boot], sharing)
+        for boot in boots_of([t for t in trials if arm in (None, t.arm)], sharing)
     ]
+
+
+def _votes(boots: Sequence[tuple[Trial, Vote]]) -> list[Vote]:
+    return [vote for _, vote in boots]
+
+
+def _by_host(boots: Sequence[tuple[Trial, Vote]]) -> dict[str, Tally]:
+    hosts: dict[str, Tally] = {}
+    for trial, vote in boots:
+        hosts[trial.host] = hosts.get(trial.host, Tally(0, 0, 0)).add(vote)
+    return hosts
 
 
 def sharing_of(parameters: Mapping[str, Any]) -> Sharing:
@@ -191,6 +230,25 @@ def sharing_of(parameters: Mapping[str, Any]) -> Sharing:
     if "counting" not in parameters:
         return Sharing()
     return Sharing(parameters["batch"], Counting(parameters["counting"]))
+
+
+def boot_terms(
+    parameters: Mapping[str, Any], info: Mapping[str, Any], design: Design
+) -> BootTerms | None:
+    """How boots count, as a plan line records it; None for cold boots.
+
+    ``design`` is the plan's. Of what trials were asked, where boots hide it, earlier versions wrote
+    nothing down: then boots are spoken of.
+    """
+    sharing = sharing_of(parameters)
+    if sharing.size == 1:
+        return None
+    how = str(parameters["boot"])
+    if sharing.counting is Counting.FIRST:
+        return BootTerms(how, sharing, Basis.BOOTS, design)
+    if "asked" not in info:
+        return BootTerms(how, sharing, Basis.CALIBRATED, design)
+    return BootTerms(how, sharing, Basis.BOUNDED, Design(**info["asked"]), info["correlation"])
 
 
 def rules_of(parameters: Mapping[str, Any]) -> Rules:

@@ -11,7 +11,14 @@ from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.control import Control
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import Arm, Budget, Ending, News, Progress, TrialLoop
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, crashed_by, of_arm
+from pytest_flaky_repro.campaign.verdict import (
+    Subject,
+    Verdict,
+    count_kinds,
+    crashed_by,
+    of_arm,
+    wasted,
+)
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.machine.trial import Machine, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
@@ -98,6 +105,7 @@ class Campaign:
         ending = self._loop.run()
         goal, design = self._goal, self._goal.plan.design
         trials, votes = of_arm(self._loop.trials, self._loop.votes, "test")
+        lost, void = wasted(trials, votes)
         unknown = self._loop.left_out
         return Verdict(
             conclusion=ending.conclusion,
@@ -106,8 +114,8 @@ class Campaign:
             design=design,
             min_rate_source=self._min_rate_source,
             tally=goal.tally,
-            void=votes.count(Vote.VOID),
-            lost=votes.count(Vote.LOST),
+            void=void,
+            lost=lost,
             rate_lower=bounds.rate_bounds(goal.tally, design.confidence_crash, unknown).lower,
             rate_upper=bounds.rate_bounds(goal.tally, design.confidence_safe, unknown).upper,
             still_needed=bounds.clean_trials_needed(goal.plan, goal.tally),

@@ -12,6 +12,8 @@ from pytest_flaky_repro.machine.conversation import Ended, Gone
 from pytest_flaky_repro.machine.trial import TrialFacts
 from pytest_flaky_repro.outcomes import Outcome, Vote
 
+TIME_OVER = "time over"  # the status of a reproducer that was still running at the end
+
 
 class OtherCrash(enum.Enum):
     """What another crash than the expected one does (``--repro-other``)."""
@@ -116,5 +118,5 @@ def status_of(facts: TrialFacts) -> str | None:
     if facts.end is None:
         return None
     if facts.end.how is Ended.TIME:
-        return "time over"
+        return TIME_OVER
     return f"{facts.end.how.value} {facts.end.code}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_flaky_repro.campaign.boots import Sharing, boots_of
 from pytest_flaky_repro.errors import InfrastructureError, ReproError
-from pytest_flaky_repro.evidence import Trial
+from pytest_flaky_repro.evidence import UNFINISHED, Trial
+from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats import Design, Tally, statement
 from pytest_flaky_repro.stats.calibration import Calibration
@@ -18,6 +19,7 @@ from pytest_flaky_repro.stats.clusters import (
     Correlation,
     correlation_of,
     is_worth_it,
+    least_trial_rate,
 )
 from pytest_flaky_repro.stats.control import ControlCheck
 from pytest_flaky_repro.stats.duration import Advice
@@ -47,6 +49,17 @@ class Subject:
     experiment: str
     trial_time: float
     smp: int = 1
+
+
+@dataclass(frozen=True)
+class BootTerms:
+    """How trials share boots, and what a boot is taken to prove; ``asked`` is of trials."""
+
+    how: str
+    sharing: Sharing
+    basis: Basis
+    asked: Design
+    assumed: float = 1.0  # the largest correlation, as the user vouches for it
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,9 @@ class Verdict:
     """A conclusion with everything that it rests on.
 
     ``rate_lower`` and ``rate_upper`` bound the crash rate of a trial at ``design``'s confidences
-    and hold at whatever point the campaign stopped. ``why`` is one clause: what ended it.
+    and hold at whatever point the campaign stopped; where trials shared boots, the upper one is
+    of boots. ``why`` is one clause: what ended it. ``void`` and ``lost`` are the harness's trials:
+    those that we stopped ourselves are in neither.
     """
 
     conclusion: Conclusion
@@ -123,6 +138,11 @@ class Verdict:
         """Trials that ended in a crash or in an intact survival."""
         return self.tally.trials_low
 
+    @property
+    def unit(self) -> str:
+        """What the tally counts: trials, or the boots that trials shared."""
+        return "trials" if self.shared is None else "boots"
+
 
 def of_arm(
     trials: Sequence[Trial], votes: Sequence[Vote], arm: str
@@ -132,12 +152,36 @@ def of_arm(
     return [trial for trial, _ in pairs], [vote for _, vote in pairs]
 
 
-def shared_boots(
-    verdict: Verdict, how: str, basis: Basis, asked: Design, sharing: Sharing, vote_of: VoteOf
-) -> SharedBoots:
-    """What the boots of a verdict's trials show beside their votes."""
+def wasted(trials: Iterable[Trial], votes: Iterable[Vote]) -> tuple[int, int]:
+    """How many trials the harness lost, and how many it never started.
+
+    What we stopped ourselves, or an interrupted run left behind, is no failure of the harness.
+    """
+    pairs = zip(trials, votes, strict=True)
+    own = [vote for trial, vote in pairs if trial.detail not in (STOPPED, UNFINISHED)]
+    return own.count(Vote.LOST), own.count(Vote.VOID)
+
+
+def not_waited_for(trials: Sequence[Trial]) -> int:
+    """How many of one run's trials were stopped though later ones had ended: what a crash left out.
+
+    Those that had started are among the lost, too: the lower bound is the more careful for it.
+    """
+    stopped = (STOPPED, UNFINISHED)
+    last = max((trial.ticket for trial in trials if trial.detail not in stopped), default=-1)
+    return sum(trial.detail == STOPPED and trial.ticket < last for trial in trials)
+
+
+def with_boots(verdict: Verdict, terms: BootTerms, vote_of: VoteOf) -> Verdict:
+    """The verdict on boots, with what they show, and the lower bound that they set for trials."""
     trials = [trial for trial in verdict.trials if trial.arm == "test"]
-    boots = boots_of(trials, sharing)
+    lower = least_trial_rate(verdict.rate_lower, terms.sharing.size)
+    return replace(verdict, rate_lower=lower, shared=shared_boots(trials, terms, vote_of))
+
+
+def shared_boots(trials: Sequence[Trial], terms: BootTerms, vote_of: VoteOf) -> SharedBoots:
+    """What the boots of trials show beside their votes."""
+    boots = boots_of(trials, terms.sharing)
     clusters, first, further = [], [], []
     for boot in boots:
         votes = [vote_of(trial) for trial in boot]
@@ -146,14 +190,15 @@ def shared_boots(
         first += [trial.boot_s for trial in boot if trial.place == 1 and trial.started]
         further += [t.boot_s * (t.place > 1) + t.exposure_s for t in boot if t.started]
     return SharedBoots(
-        how=how,
-        size=sharing.size,
-        basis=basis,
-        asked=asked,
+        how=terms.how,
+        size=terms.sharing.size,
+        basis=terms.basis,
+        asked=terms.asked,
         trials=Tally.of(vote_of(trial) for trial in trials),
-        correlation=correlation_of(clusters, asked.confidence_safe),
+        correlation=correlation_of(clusters, terms.asked.confidence_safe),
         boot_s=sum(first) / len(first) if first else 0.0,
         trial_s=sum(further) / len(further) if further else 0.0,
+        assumed=terms.assumed,
     )
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from pytest_flaky_repro.campaign.combination import Combined, combine, read_jobs
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.outcomes import Conclusion
+from pytest_flaky_repro.report import boots
 from pytest_flaky_repro.report.sentences import (
     confidence,
+    counted,
     downwards,
     printable,
     upwards,
@@ -71,9 +73,11 @@ def _record(verdict: Combined) -> dict[str, Any]:
         "verdict": verdict.conclusion.value,
         "trials": verdict.tally.trials_low,
         "crashes": verdict.tally.crashes,
-        "lost": verdict.tally.trials_high - verdict.tally.trials_low,
+        "lost": verdict.lost,
         "void": verdict.void,
         "jobs": verdict.jobs,
+        "unit": verdict.unit,
+        "boot": verdict.shared.how if verdict.shared is not None else "cold",
         "confidence_safe": verdict.design.confidence_safe,
         "confidence_crash": verdict.design.confidence_crash,
         "min_rate": verdict.design.min_rate,
@@ -88,13 +92,13 @@ def _record(verdict: Combined) -> dict[str, Any]:
 
 def _lines(verdict: Combined) -> list[str]:
     tally, design = verdict.tally, verdict.design
-    lost = tally.trials_high - tally.trials_low
-    spent = [f"{lost} lost"] * bool(lost) + [f"{verdict.void} void"] * bool(verdict.void)
+    spent = [f"{verdict.lost} lost"] * bool(verdict.lost)
+    spent += [f"{verdict.void} void"] * bool(verdict.void)
     extra = f" (and {', '.join(spent)})" if spent else ""
     lines = [
         (
             f"{verdict.conclusion.value.upper()}  {printable(verdict.item)}: {tally.crashes} "
-            f"crashed of {tally.trials_low} trials{extra} in {verdict.jobs} job(s)"
+            f"crashed of {_counts(verdict)}{extra} in {counted(verdict.jobs, 'jobs')}"
         )
     ]
     if len(verdict.items) > 1:
@@ -103,24 +107,46 @@ def _lines(verdict: Combined) -> list[str]:
     if verdict.conclusion is Conclusion.INFRASTRUCTURE:
         lines.append("    No trial began: nothing was learned. Each job's own output says why.")
     if verdict.conclusion is Conclusion.SAFE:
-        lines.append(f"    {statement.meaning(Conclusion.SAFE, design)}")
+        lines.append(f"    {_meaning_of_safe(verdict)}")
     elif tally.trials_low:
+        of_trials, of_boots = (
+            (" of trials", " of boots") if verdict.shared is not None else ("", "")
+        )
+        least = f"{downwards(verdict.rate_lower)}{of_trials}"
+        most = f"{upwards(verdict.rate_upper)}{of_boots}"
         lines.append(
-            f"    rate at least {downwards(verdict.rate_lower)} at "
-            f"{confidence(design.confidence_crash)}, at most {upwards(verdict.rate_upper)} at "
-            f"{confidence(design.confidence_safe)}, whenever the jobs stopped"
+            f"    rate at least {least} at {confidence(design.confidence_crash)}, at most {most} "
+            f"at {confidence(design.confidence_safe)}, whenever the jobs stopped"
         )
     if verdict.conclusion is Conclusion.INCONCLUSIVE and verdict.still_needed is not None:
-        lines.append(f"    {verdict.still_needed} more surviving trials would make it safe")
+        more = counted(verdict.still_needed, f"more surviving {verdict.unit}")
+        lines.append(f"    {more} would make it safe")
     if verdict.control is not None:
-        lines.append(f"    {_control(verdict.control)}")
+        lines.append(f"    {_control(verdict.control, verdict.unit)}")
     if verdict.agreement is not None:
         lines.append(f"    hosts: {_agreement(verdict)}")
     return lines
 
 
-def _control(control: ControlCheck) -> str:
-    seen = f"the known-bad kernel crashed in {control.crashes} of {control.trials} control trials"
+def _counts(verdict: Combined) -> str:
+    """``11 trials``; where they shared boots ``9 boots (batch, 36 trials)``."""
+    shared = verdict.shared
+    said = counted(verdict.tally.trials_low, verdict.unit)
+    if shared is None:
+        return said
+    return f"{said} ({shared.how}, {counted(shared.trials.trials_low, 'trials')})"
+
+
+def _meaning_of_safe(verdict: Combined) -> str:
+    if verdict.shared is not None:
+        source = verdict.min_rate_source
+        return boots.meaning_of_safe(verdict.design, verdict.shared, source=source)
+    return statement.meaning(Conclusion.SAFE, verdict.design)
+
+
+def _control(control: ControlCheck, unit: str) -> str:
+    trials = counted(control.trials, f"control {unit}")
+    seen = f"the known-bad kernel crashed in {control.crashes} of {trials}"
     if control.state is ControlState.CONFIRMED:
         return seen
     return f"{seen}: that is too little for survivals to prove anything"

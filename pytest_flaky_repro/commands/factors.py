@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         reproducer=Path.cwd() / options.reproducer,
         named_by="--reproducer",
         rules=build_rules(settings, expected, (0,)),
+        command=shlex.join(["flaky-repro", *options.words]),
     )
     with ExitStack() as stack:
         ending = conduct.factorial(bench, stack, base, settings, factors, goal, _tell)

@@ -11,7 +11,7 @@ from typing import Any
 from pytest_flaky_repro import settings
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.report import plan_picture
-from pytest_flaky_repro.report.sentences import confidence, percent, upwards
+from pytest_flaky_repro.report.sentences import confidence, counted, percent, upwards
 from pytest_flaky_repro.stats import Design, plan_for
 from pytest_flaky_repro.stats.budget import largest_confidence, smallest_min_rate
 from pytest_flaky_repro.stats.fixed import FixedTest, fixed_test
@@ -146,16 +146,17 @@ def _text(report: dict[str, Any]) -> str:
 
 
 def _lines(report: dict[str, Any]) -> list[str]:
-    budget = f", at most {report['max_trials']} trials" if report["max_trials"] else ""
+    most = report["max_trials"]
+    budget = f", at most {counted(most, 'trials')}" if most else ""
     lines = [
         (
             f"confidence {confidence(report['confidence'])}, minimum rate "
             f"{percent(report['min_rate'])}, noise {percent(report['noise'])}{budget}"
         ),
         (
-            f"safe after {report['safe_after']} trials without a crash: "
-            f"{_time(report['safe_after_seconds'])} with {report['jobs']} guest(s) at once, "
-            f"{report['seconds_per_trial']:g} s each"
+            f"safe after {counted(report['safe_after'], 'trials')} without a crash: "
+            f"{_time(report['safe_after_seconds'])} with {counted(report['jobs'], 'guests')} at "
+            f"once, {report['seconds_per_trial']:g} s each"
         ),
         *_fixed_lines(report),
         "",

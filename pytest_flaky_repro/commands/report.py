@@ -14,6 +14,7 @@ from pytest_flaky_repro.report.consoles import visible
 from pytest_flaky_repro.report.findings import Finding, findings_of
 from pytest_flaky_repro.report.runs import runs_below
 from pytest_flaky_repro.report.searches import searches_below
+from pytest_flaky_repro.report.sentences import counted
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,10 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(said, indent=1))
         return 0
     for finding in findings:
-        print(f"{finding.told.word}  {visible(finding.verdict.subject.item)}")
+        print(f"{finding.told.word}  {visible(finding.verdict.subject.item)}{finding.mode}")
     for search in searches:
         print(f"{visible(search.title)}: {visible(search.word)}")
-    print(f"{len(findings)} campaigns: {options.output}")
+    print(f"{counted(len(findings), 'campaigns')}: {options.output}")
     return 0
 
 
@@ -61,6 +62,7 @@ def _records(findings: Sequence[Finding]) -> list[dict[str, Any]]:
             "verdict": finding.told.conclusion,
             "word": finding.told.word,
             "why": finding.told.why,
+            "unit": finding.unit,
             "trials": finding.verdict.intact,
             "crashes": finding.verdict.crashes,
             "lost": finding.verdict.lost,

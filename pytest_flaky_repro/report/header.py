@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flaky_repro.boots import BootMode, mode_for
+from pytest_flaky_repro.campaign.boots import Counting
 from pytest_flaky_repro.errors import ReproError
 from pytest_flaky_repro.machine.accel import describe_quickly
 from pytest_flaky_repro.question import design_of, solved
-from pytest_flaky_repro.report.sentences import confidence, percent
+from pytest_flaky_repro.report.sentences import confidence, counted, percent
 from pytest_flaky_repro.session import session_of, settings_of
 from pytest_flaky_repro.settings import AutoTime
 
@@ -51,40 +53,62 @@ def _trial_time(settings: Settings) -> str:
 
 def plan_lines(settings: Settings) -> list[str]:
     """What the statistics will ask for, known before anything is booted."""
+    asked = design_of(settings)
     try:
-        plan = solved(design_of(settings))
+        mode = mode_for(settings, calibrated=settings["calibrate"] is not None)
+        plan = solved(mode.design(asked))
     except ReproError as error:
         return [str(error)]
-    design = plan.design
     default = " (default)" if settings.source("min_rate") == "default" else ""
-    noise = f", noise {percent(design.noise)}" if design.noise else ""
-    sure = confidence(design.confidence_safe)
-    if design.confidence_crash != design.confidence_safe:
-        sure += f" (safe), {confidence(design.confidence_crash)} (crashes)"
+    noise = f", noise {percent(asked.noise)}" if asked.noise else ""
+    sure = confidence(asked.confidence_safe)
+    if asked.confidence_crash != asked.confidence_safe:
+        sure += f" (safe), {confidence(asked.confidence_crash)} (crashes)"
+    unit, of_trials = "trials", ""
+    if mode.size > 1:
+        unit, of_trials = "boots", f" of up to {mode.size} trials"
+    expected = round(plan.expected_trials(plan.design.min_rate))
     lines = [
         (
-            f"confidence {sure}, min rate {percent(design.min_rate)}{default}{noise}: "
-            f"safe after {plan.safe_at(0)} trials without a crash; about "
-            f"{plan.expected_trials(design.min_rate):.0f} trials to 'crashes' at that rate"
+            f"confidence {sure}, min rate {percent(asked.min_rate)}{default}{noise}: "
+            f"safe after {counted(plan.safe_at(0), unit)}{of_trials} without a crash; about "
+            f"{counted(expected, unit)} to 'crashes' at that rate"
         )
     ]
-    if design.noise:
-        lines.append(_boundaries(plan))
-    budget = settings["max_trials"]
-    if budget is not None:
-        worst = plan.worst_inconclusive_chance(budget)
-        lines.append(
-            f"budget {budget} trials: inconclusive with probability at most "
-            f"{percent(worst.p_inconclusive)} (at a crash rate of {percent(worst.rate)})"
-        )
+    if asked.noise:
+        lines.append(_boundaries(plan, unit))
+    if settings["max_trials"] is not None:
+        lines.append(_budget_line(plan, settings["max_trials"], mode))
     return lines
 
 
-def _boundaries(plan: Plan) -> str:
+def _budget_line(plan: Plan, budget: int, mode: BootMode) -> str:
+    """What a largest number of trials leaves undecided, or that it is too small for *safe*."""
+    needed = plan.safe_at(0)
+    said = f"budget {counted(budget, 'trials')}"
+    if mode.size > 1:
+        most = needed * mode.size
+        least = needed if mode.sharing.counting is Counting.FIRST else most
+        trials = f"{least} to {most}" if least < most else f"{most}"
+        takes = f"{counted(needed, 'boots')}, so {trials} trials"
+        if budget < least:
+            return f"{said} cannot reach 'safe': that takes {takes}"
+        return f"{said}: 'safe' takes {takes}"
+    if budget < needed:
+        return f"{said} cannot reach 'safe': that takes {counted(needed, 'trials')}"
+    worst = plan.worst_inconclusive_chance(budget)
+    return (
+        f"{said}: inconclusive with probability at most "
+        f"{percent(worst.p_inconclusive)} (at a crash rate of {percent(worst.rate)})"
+    )
+
+
+def _boundaries(plan: Plan, unit: str) -> str:
     safe = ", ".join(f"{plan.safe_at(x)} with {x}" for x in range(3))
     crash = ", ".join(f"{plan.crash_at(x)}" for x in range(1, 4))
-    worst = plan.worst_case()
+    worst, one = plan.worst_case(), unit[:-1]
     return (
-        f"safe at trial {safe} crashed; crashes if crash 1, 2, 3 comes by trial {crash}; longest, "
-        f"on average {worst.expected_trials:.0f} trials, at a rate of {percent(worst.rate)}"
+        f"safe at {one} {safe} crashed; crashes if crash 1, 2, 3 comes by {one} {crash}; longest, "
+        f"on average {counted(round(worst.expected_trials), unit)}, at a rate of "
+        f"{percent(worst.rate)}"
     )

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_flaky_repro.report.sentences import duration, printable, upwards
+from pytest_flaky_repro.report.sentences import counted, duration, printable, upwards
 from pytest_flaky_repro.stats.bounds import rate_bounds
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def _parts(told: Mapping[str, Any]) -> list[str]:
     if not told["trials"] and "running" not in told:
         return ["getting ready"]
     unit = told["unit"]
-    parts = [f"{told['trials']} {unit}", f"{told['crashes']} crashed"]
+    parts = [counted(told["trials"], unit), f"{told['crashes']} crashed"]
     parts += [f"{told['lost']} lost"] * bool(told["lost"])
     parts += [f"{told['void']} void"] * bool(told["void"])
     if told["crashes_wanted"]:
         parts.append(
             f"calibrating: {told['crashes_wanted']} crashes wanted, "
-            f"at most {told['trials_allowed']} {unit} (--repro-calibrate-trials)"
+            f"at most {counted(told['trials_allowed'], unit)} (--repro-calibrate-trials)"
         )
     elif told["rate_upper"] is not None:
         parts.append(f"rate <= {upwards(told['rate_upper'])}")

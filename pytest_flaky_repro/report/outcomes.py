@@ -9,12 +9,13 @@ import pytest
 from pytest_flaky_repro.campaign.verdict import CampaignError
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.outcomes import Conclusion
-from pytest_flaky_repro.report import sentences
+from pytest_flaky_repro.report import boots, sentences
 from pytest_flaky_repro.session import COMPARISONS, VERDICTS, settings_of
 
 if TYPE_CHECKING:
     from pytest_flaky_repro.campaign.comparison import ComparisonVerdict
     from pytest_flaky_repro.campaign.verdict import Verdict
+    from pytest_flaky_repro.stats.clusters import Correlation
 
 TAKES_COLOUR = hasattr(pytest.TestReport, "_get_verbose_word_with_markup")
 
@@ -75,19 +76,20 @@ def properties(verdict: Verdict) -> dict[str, str]:
     """JUnit properties of a test case."""
     shared = verdict.shared
     trials = verdict.intact if shared is None else shared.trials.trials_low
-    boots = (
+    of_boots = (
         {}
         if shared is None
         else {
             "repro.boot": f"{shared.how} {shared.size}",
             "repro.boots": str(verdict.intact),
-            "repro.correlation": f"{shared.correlation.estimate:.3g}",
+            **_correlation(shared.correlation),
             "repro.correlation_upper": f"{shared.correlation.upper:.3g}",
         }
     )
     return {
         "repro.verdict": verdict.conclusion.value,
         "repro.trials": str(trials),
+        "repro.unit": verdict.unit,  # of the crashes, and of the upper bound on their rate
         "repro.crashes": str(verdict.crashes),
         "repro.infrastructure": str(verdict.void + verdict.lost),
         "repro.confidence": f"{verdict.design.confidence_safe:g}",
@@ -95,8 +97,13 @@ def properties(verdict: Verdict) -> dict[str, str]:
         "repro.rate_lower": f"{verdict.rate_lower:.6g}",
         "repro.kernel_sha256": verdict.subject.kernel_sha256,
         "repro.evidence": str(verdict.evidence),
-        **boots,
+        **of_boots,
     }
+
+
+def _correlation(seen: Correlation) -> dict[str, str]:
+    """The estimate, once there is anything to estimate it from."""
+    return {"repro.correlation": f"{seen.estimate:.3g}"} if boots.is_known(seen) else {}
 
 
 def _rate_upper(verdict: Verdict) -> float:

@@ -7,13 +7,15 @@ evidence files they name.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flaky_repro.errors import ReproError
+from pytest_flaky_repro.evidence import files_below
+from pytest_flaky_repro.journal import is_written, stamp
 from pytest_flaky_repro.report import metrics, page
 from pytest_flaky_repro.session import session_of, settings_of
 
@@ -41,6 +43,7 @@ class Outputs:
         self._html = folder / settings["html"] if settings["html"] else None
         path = settings["metrics"]
         self._metrics = metrics.MetricsFile(folder / path) if path else None
+        self._began = stamp()
         self._errors: list[pytest.TestReport] = []
         self._said: list[tuple[str, bool]] = []  # for the summary: a line, whether it went well
 
@@ -58,7 +61,8 @@ class Outputs:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self._write(session, "metrics", self._write_metrics)
-        self._write(session, "report", self._write_html)
+        was_cut_short = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        self._write(session, "report", lambda: self._write_html(was_cut_short=was_cut_short))
 
     def _write(self, session: pytest.Session, name: str, write: Callable[[], Path | None]) -> None:
         try:
@@ -82,18 +86,20 @@ class Outputs:
         self._metrics.write()
         return Path(settings_of(self._config)["metrics"])
 
-    def _write_html(self) -> Path | None:
+    def _write_html(self, *, was_cut_short: bool) -> Path | None:
         if self._html is None:
             return None
-        findings, unread = self._findings()
+        findings, unread = self._findings(was_cut_short=was_cut_short)
         arguments = [str(word) for word in self._config.invocation_params.args]
         command = shlex.join(["pytest", *arguments])
         notes = [] if findings or unread else ["No campaign of this run came to a verdict."]
+        if was_cut_short and findings:
+            notes = ["The run was interrupted: this is what its trials came to until then."]
         text = page.render(findings, command=command, unread=unread, notes=notes)
         page.write(self._html, text)
         return Path(settings_of(self._config)["html"])
 
-    def _findings(self) -> tuple[list[Finding], list[page.Unread]]:
+    def _findings(self, *, was_cut_short: bool) -> tuple[list[Finding], list[page.Unread]]:
         """What the evidence shows; the words alone where it is out of reach (a remote worker)."""
         from pytest_flaky_repro.report.findings import Told, findings_of
         from pytest_flaky_repro.report.runs import runs_of
@@ -113,4 +119,14 @@ class Outputs:
             text = report.longreprtext.partition("\n")[0]
             none = "was not begun"
             unread.append(page.Unread(report.nodeid, "INFRASTRUCTURE", text, (), "of it", none))
-        return findings_of(runs_of(here), here), unread
+        cut_short = self._without_verdict(here) if was_cut_short else []
+        return findings_of(runs_of([*here, *cut_short]), here), unread
+
+    def _without_verdict(self, told: Collection[Path]) -> list[Path]:
+        """Evidence that this run began and that nobody writes to now, beyond what was ``told``."""
+        folder = self._config.invocation_params.dir / settings_of(self._config)["evidence"]
+        return [
+            file
+            for file in (files_below(folder) if folder.is_dir() else ())
+            if file not in told and file.name > f"trials-{self._began}" and not is_written(file)
+        ]

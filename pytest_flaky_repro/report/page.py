@@ -21,7 +21,7 @@ from pytest_flaky_repro.report.consoles import visible
 from pytest_flaky_repro.report.findings import Finding
 from pytest_flaky_repro.report.plots import Plot
 from pytest_flaky_repro.report.searches import Search
-from pytest_flaky_repro.report.sections import Section, overview, section_of, short_name
+from pytest_flaky_repro.report.sections import Section, marks_of, overview, section_of, short_name
 
 if TYPE_CHECKING:
     import jinja2
@@ -89,19 +89,20 @@ def render(
 ) -> str:
     """The page. Campaigns that do not fit into 5 MB are in its table only, and it says so."""
     environment = _environment()
-    spent = 0
+    spent, marks = 0, marks_of(findings)
     shown: dict[int, Any] = {}
     for index in sorted(range(len(findings)), key=lambda i: _rank(findings[i])):
         if spent >= SIZE_MOST:
             break
         section = section_of(findings[index])
-        text = _section(environment, section, index)
+        text = _section(environment, section, index, marks[index])
         if spent + len(text.encode()) <= SIZE_MOST:
             shown[index] = text
             spent += len(text.encode())
     rates = overview(findings)
     facts = {
         "findings": list(enumerate(findings[:ROWS_MOST])),
+        "marks": marks,
         "left_out": max(0, len(findings) - ROWS_MOST),
         "all": len(findings),
         "overview": _drawn(rates, "rates") if rates is not None else None,
@@ -132,12 +133,13 @@ def _rank(finding: Finding) -> int:
     return order.index(said) if said in order else len(order)
 
 
-def _section(environment: jinja2.Environment, section: Section, index: int) -> Any:
+def _section(environment: jinja2.Environment, section: Section, index: int, mark: str) -> Any:
     from markupsafe import Markup
 
     template = environment.get_template("section.html.j2")
     drawn = [_drawn(plot, f"c{index}-{i}") for i, plot in enumerate(section.plots)]
-    text = template.render(section=section, finding=section.finding, index=index, plots=drawn)
+    names = {"section": section, "finding": section.finding, "index": index, "mark": mark}
+    text = template.render(plots=drawn, **names)
     return Markup(text)  # noqa: S704 - it comes from an autoescaping template
 
 

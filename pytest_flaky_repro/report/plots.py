@@ -14,6 +14,7 @@ from pytest_flaky_repro.outcomes import Vote
 from pytest_flaky_repro.report.svg import STAND_IN
 from pytest_flaky_repro.report.timeline import Bar, columns_of
 from pytest_flaky_repro.stats.lines import NEVER
+from pytest_flaky_repro.stats.statement import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 C = STAND_IN
 WIDTH, HEIGHT = 4.9, 2.9  # inches: small, so that its text is readable on a phone
+LABEL = 22  # characters of a row's name
 POINTS_MOST = 400  # of a line; more are thinned
 BARS_MOST, LANES_MOST, COLUMNS = 300, 16, 60
 
@@ -122,16 +124,22 @@ def path(plan: Plan, votes: Sequence[Vote], said: str, unit: str = "trials") -> 
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
+    one = unit[:-1]
     table = [
-        (f"{x}", _threshold(plan.safe_at(x)), _threshold(plan.crash_at(x)) if x else "")
+        (
+            f"{x}",
+            _threshold(plan.safe_at(x), "never"),
+            _threshold(plan.crash_at(x), "any") if x else "",
+        )
         for x in range(min(rows, 40) + 1)
     ]
     return Plot(
         draw(paint),
         "The sequential test",
-        f"Crashes against {unit}: {crashes} crashes in {trials} {unit}; {said}. In the hatched "
-        "region on the right the verdict is safe, in the one at the top left it is crashes.",
-        Table(("crashes", "safe from trial", "crashes up to trial"), tuple(table)),
+        f"Crashes against {unit}: {crashes} crashed of {counted(trials, unit)}; {said}. In the "
+        "hatched region on the right the verdict is safe, in the one at the top left it is "
+        "crashes.",
+        Table(("crashes", f"safe from {one}", f"crashes up to {one}"), tuple(table)),
     )
 
 
@@ -175,8 +183,9 @@ def _crash_region(axes: Axes, line: Sequence[tuple[int, int]], right: float, row
                   weight="bold", bbox=_GROUND)  # fmt: skip
 
 
-def _threshold(trials: int) -> str:
-    return "any" if trials >= NEVER else f"{trials:,}"
+def _threshold(number: int, beyond: str) -> str:
+    """``beyond``: what no number means, on this line."""
+    return beyond if number >= NEVER else f"{number:,}"
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
@@ -196,10 +205,12 @@ class RateRow:
     marker: str
     seen: float | None
     bounds: RateBounds
+    unit: str = "trials"  # what it is a rate of
 
 
 def rates(rows: Sequence[RateRow], min_rates: Sequence[float], note: str) -> Plot:
     """Crash rates with intervals, a line each."""
+    units = " or a ".join(sorted({row.unit[:-1] for row in rows}, reverse=True))
     largest = max(row.bounds.upper for row in rows)
     smallest = min(row.bounds.upper for row in rows)
     wide = largest > 25 * smallest
@@ -222,22 +233,22 @@ def rates(rows: Sequence[RateRow], min_rates: Sequence[float], note: str) -> Plo
             axes.set_xscale("log")
         else:
             axes.set_xlim(0, min(1.0, 1.05 * largest))
-        axes.set_yticks(range(len(rows)), [shortened(row.name, 22) for row in rows])
+        axes.set_yticks(range(len(rows)), [shortened(row.name, LABEL) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel("crash rate of a trial")
+        axes.set_xlabel(f"crash rate of a {units}")
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.grid(visible=False, axis="y")
 
     table = tuple(
-        (row.name, row.word, "" if row.seen is None else f"{100 * row.seen:.3g}%",
+        (row.name, row.word, row.unit, "" if row.seen is None else f"{100 * row.seen:.3g}%",
          f"{100 * row.bounds.lower:.3g}%", f"{100 * row.bounds.upper:.3g}%")
         for row in rows
     )  # fmt: skip
     return Plot(
         draw(paint, 0.9 + 0.3 * len(rows)),
         "Crash rates",
-        f"The crash rate of each campaign, with its interval. {note}",
-        Table(("campaign", "verdict", "seen", "at least", "at most"), table, note),
+        "The crash rate of each campaign, with its interval.",
+        Table(("campaign", "verdict", "of", "seen", "at least", "at most"), table, note),
     )
 
 

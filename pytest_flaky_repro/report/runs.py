@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Run:
     trials: tuple[Trial, ...]
     launched: Mapping[int, float]
     ended: Mapping[int, float]
+    end: Mapping[str, Any] = field(default_factory=dict)  # what ended it; {} if nobody wrote it
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -73,7 +74,9 @@ def _run(file: Path, records: Mapping[Path, list[dict[str, Any]]]) -> Run:
         records[part] if part in records else list(read_records(part)) for part in (*chain, file)
     ]
     trials = replayed(parts, head["experiment"])
-    return Run(file, head, tuple(trials), _times(parts, "launch"), _times(parts, "trial"))
+    ends = [record for record in parts[-1] if record["type"] == "end"]
+    times = _times(parts, "launch"), _times(parts, "trial")
+    return Run(file, head, tuple(trials), *times, *ends[-1:])
 
 
 def _times(parts: Iterable[Iterable[Mapping[str, Any]]], kind: str) -> dict[int, float]:

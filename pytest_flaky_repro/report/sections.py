@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_flaky_repro.campaign.rules import TIME_OVER
 from pytest_flaky_repro.campaign.verdict import KindCount, Verdict
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
@@ -17,7 +19,7 @@ from pytest_flaky_repro.report.runs import Run
 from pytest_flaky_repro.report.timeline import bars_of
 from pytest_flaky_repro.stats import Tally, kaplan_meier
 from pytest_flaky_repro.stats.agreement import Agreed, halves, hosts_agree
-from pytest_flaky_repro.stats.bounds import rate_bounds
+from pytest_flaky_repro.stats.bounds import RateBounds, rate_bounds
 
 KINDS_MOST, EXAMPLES_MOST, ROWS_MOST = 12, 6, 20
 
@@ -92,7 +94,7 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         ("of them crashed", f"{verdict.crashes:,}"),
         ("lost after START", f"{verdict.lost:,}"),
         ("never started", f"{verdict.void:,}"),
-        ("crash rate", _bounds(verdict)),
+        *_rate_lines(finding),
     ]
     if finding.plan is not None:
         lines.append(("smallest rate that must not be missed", sentences.percent(design.min_rate)))
@@ -100,27 +102,42 @@ def _numbers(finding: Finding) -> list[tuple[str, str]]:
         sure, crash = map(sentences.confidence, (design.confidence_safe, design.confidence_crash))
         lines.append(("confidence", f"{sure} (safe), {crash} (crashes)"))
     if finding.told.conclusion == "inconclusive" and verdict.still_needed is not None:
-        lines.append(("surviving trials still needed", f"{verdict.still_needed:,}"))
+        lines.append((f"surviving {finding.unit} still needed", f"{verdict.still_needed:,}"))
     lines += [
         (f"trials of {arm.name!r}", f"{arm.tally.crashes} crashed of {arm.tally.trials_low}")
         for arm in finding.arms
         if len(finding.arms) > 1
     ]
-    times = [trial.boot_s for _, trial, _ in finding.trials if trial.started]
+    times = [t.boot_s for _, t, _ in finding.trials if t.started and t.place == 1]
     if times:
         boot = sorted(times)[len(times) // 2]
         lines.append(("a boot took", f"{boot:.3g} s (median), {max(times):.3g} s at most"))
     return lines
 
 
+def _rate_lines(finding: Finding) -> list[tuple[str, str]]:
+    """The crash rate, of each kernel where two were compared."""
+    seen = finding.comparison
+    if seen is None:
+        return [("crash rate", _bounds(finding.verdict))]
+    sure = sentences.confidence(seen.confidence)
+    return [
+        (
+            f"crash rate of {side.kernel}",
+            f"{sentences.downwards(rate.lower)} to {sentences.upwards(rate.upper)} at {sure}",
+        )
+        for side, rate in ((seen.a, seen.rate_a), (seen.b, seen.rate_b))
+    ]
+
+
 def _bounds(verdict: Verdict) -> str:
     """Both bounds of the crash rate; each holds at its own confidence."""
-    design = verdict.design
-    least = f"{sentences.downwards(verdict.rate_lower)} or more at "
-    least += sentences.confidence(design.confidence_crash)
-    most = f"{sentences.upwards(verdict.rate_upper)} or less at "
-    most += sentences.confidence(design.confidence_safe)
-    return f"{least}, {most}" if verdict.rate_lower > 0 else most
+    least, most = sentences.rate_bounds_said(verdict)
+    crash, safe = verdict.design.confidence_crash, verdict.design.confidence_safe
+    most += f" at {sentences.confidence(safe)}"
+    if verdict.rate_lower == 0:
+        return most
+    return f"{least} at {sentences.confidence(crash)}, {most}"
 
 
 # ---- plots
@@ -131,13 +148,15 @@ def plots_of(finding: Finding) -> tuple[list[plots.Plot], list[str]]:
     drawn, missing = [], []
     if finding.plan is not None:
         drawn.append(plots.path(finding.plan, finding.judged, finding.told.word, finding.unit))
-    started = [(trial, vote) for _, trial, vote in finding.trials if trial.started]
-    crashed = [t.exposure_s for t, vote in started if vote is Vote.CRASH and t.arm != "control"]
-    others = [t.exposure_s for t, vote in started if vote is not Vote.CRASH and t.arm != "control"]
+    started = [(t, vote) for _, t, vote in finding.trials if t.started and t.arm != "control"]
+    crashed = [trial.exposure_s for trial, vote in started if vote is Vote.CRASH]
+    others = [trial for trial, vote in started if vote is not Vote.CRASH]
     if crashed:
-        drawn.append(plots.survival(kaplan_meier(crashed, others)))
+        end = max([finding.verdict.subject.trial_time, *(t.exposure_s for t, _ in started)])
+        watched = [_watched_s(trial, end) for trial in others]
+        drawn.append(plots.survival(kaplan_meier(crashed, watched)))
     elif others:
-        longest = max(others)
+        longest = max(trial.exposure_s for trial in others)
         missing.append(
             f"Time to crash: no trial crashed; {len(others)} were watched for up to {longest:.3g} s"
         )
@@ -145,6 +164,12 @@ def plots_of(finding: Finding) -> tuple[list[plots.Plot], list[str]]:
     if bars:
         drawn.append(plots.timeline(bars))
     return drawn, missing
+
+
+def _watched_s(trial: Trial, end: float) -> float:
+    """Until when it was seen not to crash: for ever, if it came to its end without."""
+    came_to_its_end = trial.outcome is Outcome.SURVIVED and trial.status != TIME_OVER
+    return end if came_to_its_end else trial.exposure_s
 
 
 def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
@@ -159,22 +184,50 @@ def overview(findings: Sequence[Finding], most: int = 40) -> plots.Plot | None:
         "infrastructure": ("void", "s"),
     }
     rows = []
-    for finding in rated:
-        verdict = finding.verdict
-        sure = verdict.design.confidence_safe
-        colour, marker = looks.get(finding.told.conclusion, ("accent", "P"))
-        seen = verdict.crashes / verdict.intact
-        bounds = rate_bounds(verdict.tally, sure)
-        name = sentences.printable(short_name(finding))
-        rows.append(plots.RateRow(name, finding.told.word, colour, marker, seen, bounds))
+    for finding, mark in zip(findings, marks_of(findings), strict=True):
+        colour, shape = looks.get(finding.told.conclusion, ("accent", "P"))
+        for which, seen, bounds in _rates(finding) if finding in rated else ():
+            name = sentences.printable(f"{short_name(finding)}{which}{mark}")
+            word, unit = finding.told.word, finding.unit
+            rows.append(plots.RateRow(name, word, colour, shape, seen, bounds, unit))
     rates = sorted({f.verdict.design.min_rate for f in rated if f.plan is not None})
     note = "Each bound holds at the campaign's confidence, whenever it stopped."
     if len(rates) == 1:
         note += f" Dashed: the smallest rate that must not be missed ({100 * rates[0]:.3g}%)."
     left_out = len(findings) - len(rated)
     if left_out:
-        note += f" {left_out} campaigns without room or without trials are in the table only."
+        campaigns = sentences.counted(left_out, "campaigns")
+        note += f" In the table only, for want of room or of trials: {campaigns}."
     return plots.rates(rows, rates if len(rates) == 1 else [], note)
+
+
+def marks_of(findings: Sequence[Finding]) -> list[str]:
+    """`` #3`` for a campaign, the third, whose short name alone tells it from no other one."""
+    names = [plots.shortened(short_name(finding), plots.LABEL) for finding in findings]
+    often = Counter(names)
+    return [f" #{n}" if often[name] > 1 else "" for n, name in enumerate(names, 1)]
+
+
+def _rates(finding: Finding) -> list[tuple[str, float | None, RateBounds]]:
+    """Which rate, the share that crashed, its interval: one of each kernel or level compared."""
+    seen, verdict = finding.comparison, finding.verdict
+    sure = verdict.design.confidence_safe
+    if seen is not None:
+        sides = ((seen.a, seen.crashes_a, seen.rate_a), (seen.b, seen.crashes_b, seen.rate_b))
+        return [
+            (f": {side.kernel}", crashes / seen.pairs if seen.pairs else None, bounds)
+            for side, crashes, bounds in sides
+        ]
+    if "factors" in finding.runs[-1].parameters:
+        return [
+            (f": {arm.name}", _share(arm.tally), rate_bounds(arm.tally, sure))
+            for arm in finding.arms
+        ]
+    return [("", _share(verdict.tally), rate_bounds(verdict.tally, sure))]
+
+
+def _share(tally: Tally) -> float | None:
+    return tally.crashes / tally.trials_low if tally.trials_low else None
 
 
 def short_name(finding: Finding) -> str:
@@ -182,7 +235,8 @@ def short_name(finding: Finding) -> str:
     subject = finding.verdict.subject
     name = subject.item.rpartition("/")[2].replace(".py::", "::").partition("::")
     test = name[2] or name[0]
-    return test if subject.kernel in test else f"{test} [{subject.kernel}]"
+    named = test if subject.kernel in test else f"{test} [{subject.kernel}]"
+    return f"{named}{finding.mode}"
 
 
 # ---- consoles
@@ -277,6 +331,8 @@ def _again(run: Run) -> list[tuple[str, str]]:
 def _command(run: Run) -> str:
     """For evidence of a version that did not write its command down: the main words of it."""
     info, item = run.plan.get("info", {}), str(run.plan["item"])
+    if "factors" in run.parameters:
+        return _factors_command(run)
     words = ["pytest", item] if "::" in item else ["pytest"]
     kernel = info.get("kernel_path")
     words += [f"--kernel={run.plan['kernel']}={kernel}"] if kernel else []
@@ -285,12 +341,32 @@ def _command(run: Run) -> str:
     return shlex.join(words)
 
 
+def _factors_command(run: Run) -> str:
+    info, factors = run.plan.get("info", {}), run.parameters["factors"]
+    words = ["flaky-repro", "factors", f"--reproducer={info.get('reproducer_path')}"]
+    kernel, names = info.get("kernel_path"), factors.get("kernel", [run.plan["kernel"]])
+    words += [f"--kernel={name}={kernel if n == 0 else 'PATH'}" for n, name in enumerate(names)]
+    for name, levels in factors.items():
+        if name == "smp":
+            words.append(f"--smp={','.join(levels)}")
+        elif name == "append":
+            words += [f"--append={level}" for level in levels[1:]]
+        elif name != "kernel":
+            words.append(f"--env={name}={','.join(levels)}")
+    return shlex.join(words)
+
+
 def _guest(parameters: Any) -> str:
-    said = [
-        f"{parameters[key]} {unit}".strip()
-        for key, unit in (("smp", "CPU(s)"), ("memory_mib", "MiB"), ("machine", ""))
-        if key in parameters
-    ]
+    said = []
+    factors = parameters.get("factors", {})
+    if "smp" in factors:
+        said.append(f"{' or '.join(factors['smp'])} CPUs (a factor)")
+    elif "smp" in parameters:
+        said.append(sentences.counted(parameters["smp"], "CPUs"))
+    if "memory_mib" in parameters:
+        said.append(f"{parameters['memory_mib']} MiB")
+    if "machine" in parameters:
+        said.append(str(parameters["machine"]))
     if parameters.get("trial_time"):
         said.append(f"trials of up to {parameters['trial_time']:g} s")
     if parameters.get("append"):

@@ -10,9 +10,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_flaky_repro.evidence import UNFINISHED
-from pytest_flaky_repro.machine.conversation import STOPPED
-from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
+from pytest_flaky_repro.outcomes import Conclusion, Outcome
 from pytest_flaky_repro.report import boots, lengths
 from pytest_flaky_repro.stats import statement
 from pytest_flaky_repro.stats.bounds import e_values, rate_bounds
@@ -21,6 +19,7 @@ from pytest_flaky_repro.stats.compare import Difference
 from pytest_flaky_repro.stats.design import complement
 from pytest_flaky_repro.stats.statement import (
     confidence,
+    counted,
     downwards,
     percent,
     printable,
@@ -39,6 +38,7 @@ __all__ = [
     "comparison_word",
     "confidence",
     "console_tail",
+    "counted",
     "downwards",
     "duration",
     "explanation",
@@ -46,6 +46,7 @@ __all__ = [
     "kind_rate",
     "percent",
     "printable",
+    "rate_bounds_said",
     "safe_bound",
     "upwards",
     "word",
@@ -69,10 +70,9 @@ def safe_bound(verdict: Verdict) -> float:
 
 def headline(verdict: Verdict) -> str:
     """One line: the verdict, the counts, what ended it."""
-    units = "trials" if verdict.shared is None else "boots"
-    counts = f"{verdict.crashes} crashed of {verdict.intact} {units}"
+    counts = f"{verdict.crashes} crashed of {counted(verdict.intact, verdict.unit)}"
     if verdict.shared is not None:
-        counts += f" ({verdict.shared.trials.trials_low} trials)"
+        counts += f" ({counted(verdict.shared.trials.trials_low, 'trials')})"
     spent = [f"{verdict.lost} lost"] * bool(verdict.lost) + [f"{verdict.void} void"] * bool(
         verdict.void
     )
@@ -125,7 +125,8 @@ def _condition(verdict: Verdict) -> str:
 
 def _meaning_of_safe(verdict: Verdict) -> str:
     if verdict.shared is not None:
-        return boots.meaning_of_safe(verdict, verdict.shared, _condition(verdict))
+        source, condition = verdict.min_rate_source, _condition(verdict)
+        return boots.meaning_of_safe(verdict.design, verdict.shared, condition, source)
     source = _rate_source(verdict)
     return statement.meaning(Conclusion.SAFE, verdict.design, _condition(verdict), source)
 
@@ -143,39 +144,31 @@ def _explain_safe(verdict: Verdict) -> list[str]:
     if verdict.calibration is not None and verdict.control is not None:
         lines.append(
             f"The known-bad kernel crashed in {verdict.control.crashes} of "
-            f"{verdict.control.trials} {'boots' if verdict.shared else 'trials'} run between "
-            "these: it still crashes here."
+            f"{counted(verdict.control.trials, verdict.unit)} run between these: it still crashes "
+            "here."
         )
     elif verdict.calibration is not None:
         lines.append(
             "No trials of the known-bad kernel were run between these (--repro-control-every 0): "
             "a host that hides the crash would not have been noticed."
         )
-    lost, void = _unexplained(verdict)
+    lost, void = verdict.lost, verdict.void
     if lost + void:
         tally = Tally(verdict.intact, verdict.intact + lost, verdict.crashes)
         total = rate_excluded_with_losses(design, tally, void)
+        was = "was" if lost == 1 else "were"
         lines.append(
-            f"{lost} trials were lost after START and {void} never started: if the "
+            f"{counted(lost, 'trials')} {was} lost after START and {void} never started: if the "
             f"bug hides behind those, only a total rate of {upwards(total)} or more is ruled out."
         )
     return lines
 
 
-def _unexplained(verdict: Verdict) -> tuple[int, int]:
-    """Lost and void trials that no interruption of ours explains."""
-    votes = [
-        trial.outcome.vote
-        for trial in verdict.trials
-        if trial.arm == "test" and trial.detail not in (STOPPED, UNFINISHED)
-    ]
-    return votes.count(Vote.LOST), votes.count(Vote.VOID)
-
-
 def _explain_crashes(verdict: Verdict) -> list[str]:
     design = verdict.design
-    bound = f"The crash rate is at least {downwards(verdict.rate_lower)} at confidence "
-    lines = [statement.meaning(Conclusion.CRASHES, design)]
+    of_trials = " of trials" if verdict.shared is not None else ""
+    bound = f"The crash rate{of_trials} is at least {downwards(verdict.rate_lower)} at confidence "
+    lines = [statement.meaning(Conclusion.CRASHES, design, unit=verdict.unit)]
     if verdict.rate_lower > 0:
         lines.append(f"{bound}{confidence(design.confidence_crash)}.")
     return lines
@@ -186,8 +179,9 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
     lines = []
     if verdict.intact:
         lines.append(
-            f"So far a crash rate above {upwards(verdict.rate_upper)} is ruled out at "
-            f"confidence {confidence(design.confidence_safe)}."
+            f"So far a crash rate above {upwards(verdict.rate_upper)} "
+            f"{'of boots ' * (verdict.shared is not None)}"
+            f"is ruled out at confidence {confidence(design.confidence_safe)}."
         )
         values = e_values(design, verdict.tally)
         against_noise = f"; against {percent(design.noise)} or less: {values.against_noise:.3g}"
@@ -198,21 +192,30 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
     source = _rate_source(verdict)
     if verdict.still_needed is not None:
         lines.append(
-            f"{verdict.still_needed} more surviving {'boots' if verdict.shared else 'trials'} "
-            "would make it safe at "
-            f"{percent(design.min_rate)}{f' ({source})' if source else ''}; go on with "
+            f"{counted(verdict.still_needed, f'more surviving {verdict.unit}')} would make it safe "
+            f"at {percent(design.min_rate)}{f' ({source})' if source else ''}; go on with "
             "--repro-resume, and a larger budget if it was spent."
         )
     return lines + _if_hangs_count(verdict)
 
 
 def kind_rate(verdict: Verdict, kind: KindCount) -> str:
-    """How often trials show this kind of crash: an interval that holds whenever one stopped."""
+    """How often this kind of crash is seen: an interval that holds whenever one stopped."""
     sure = verdict.design.confidence_safe
     trials = Tally(verdict.intact, verdict.tally.trials_high, min(kind.count, verdict.intact))
     side = 1.0 - complement(sure) / 2
     bounds = rate_bounds(trials, side, verdict.unknown)
-    return f"{downwards(bounds.lower)} to {upwards(bounds.upper)} of trials at {confidence(sure)}"
+    rate = f"{downwards(bounds.lower)} to {upwards(bounds.upper)} of {verdict.unit}"
+    return f"{rate} at {confidence(sure)}"
+
+
+def rate_bounds_said(verdict: Verdict) -> tuple[str, str]:
+    """Both bounds of the crash rate, each with what it is a rate of where that is not plain."""
+    of_trials, of_boots = (" of trials", " of boots") if verdict.shared is not None else ("", "")
+    return (
+        f"{downwards(verdict.rate_lower)}{of_trials} or more",
+        f"{upwards(verdict.rate_upper)}{of_boots} or less",
+    )
 
 
 def comparison_word(verdict: ComparisonVerdict) -> str:
@@ -250,7 +253,7 @@ def _if_hangs_count(verdict: Verdict) -> list[str]:
     hung = sum(trial.outcome is Outcome.HUNG for trial in verdict.trials)
     if not hung or hung > verdict.lost:  # the latter: they are counted
         return []
-    trials = "1 trial" if hung == 1 else f"{hung} trials"
+    trials = counted(hung, "trials")
     return [f"{trials} hung, which proves nothing by itself: --repro-hung crash counts that."]
 
 

@@ -77,6 +77,14 @@ def trial_rate(boot: float, correlation: float, size: int) -> float:
     return high
 
 
+def least_trial_rate(boot: float, size: int) -> float:
+    """The least rate per trial behind a rate per boot, however trials hang together.
+
+    A boot crashes at most so often as its trials do (the union bound).
+    """
+    return boot / size
+
+
 def effective_trials(rate: float, correlation: float, size: int) -> float:
     """How many independent trials a clean boot of ``size`` trials is worth, from 1 to ``size``."""
     return math.log1p(-boot_rate(rate, correlation, size)) / math.log1p(-rate)

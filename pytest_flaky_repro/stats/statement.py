@@ -59,6 +59,11 @@ def confidence(value: float) -> str:
     return f"{text.rstrip('0').rstrip('.') if '.' in text else text}%"
 
 
+def counted(number: int, plural: str) -> str:
+    """``1 trial``, ``2 trials``; a large number as it is written."""
+    return f"{number} {plural.removesuffix('s') if number == 1 else plural}"
+
+
 def printable(text: str) -> str:
     """Guest text with everything that could move a terminal's cursor made visible."""
     return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m[0]):02x}", text)
@@ -82,11 +87,13 @@ def word(conclusion: Conclusion, design: Design, tally: Tally) -> str:
     return f"{conclusion.value.upper()} ({counts})"
 
 
-def meaning(conclusion: Conclusion, design: Design, where: str = "", source: str = "") -> str:
+def meaning(
+    conclusion: Conclusion, design: Design, where: str = "", source: str = "", unit: str = "trials"
+) -> str:
     """What a conclusion means, in a sentence.
 
     ``where`` names hosts, reproducer and trial time; ``source`` says where the minimum rate comes
-    from.
+    from, ``unit`` what of.
     """
     where = f" ({where})" if where else ""
     rate = f"{percent(design.min_rate)}{f' ({source})' if source else ''}"
@@ -99,7 +106,7 @@ def meaning(conclusion: Conclusion, design: Design, where: str = "", source: str
         return "With a noise floor of 0 (--repro-noise), one crash is proof."
     if conclusion is Conclusion.CRASHES:
         return (
-            f"If {percent(design.noise)} or fewer of the trials crashed without the kernel's "
+            f"If {percent(design.noise)} or fewer of the {unit} crashed without the kernel's "
             f"fault, this would have been said with probability at most "
             f"{percent(design.error_crash)}."
         )

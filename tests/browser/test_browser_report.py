@@ -115,6 +115,38 @@ def test_the_keyboard_reaches_and_opens_everything(opened: Opened) -> None:
     assert reached == closed
 
 
+IS_CUT = "all => all.map(each => each.scrollWidth - each.clientWidth)"
+
+
+def test_tables_of_numbers_fit_into_their_plots(reader: Reader, campaign: Path) -> None:
+    opened = reader.open(campaign, "light")
+    opened.page.locator("details").evaluate_all("all => all.forEach(each => each.open = true)")
+    assert max(opened.page.locator("figure .scroll").evaluate_all(IS_CUT)) <= 0
+    opened.page.context.close()
+
+
+def test_a_phone_shows_verdicts_whole(reader: Reader, campaign: Path) -> None:
+    opened = reader.open(campaign, "phone")
+    words = opened.page.locator("table.verdicts .verdict")
+    for index in range(words.count()):
+        box = words.nth(index).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 390
+    wrapped = "each => { const r = document.createRange(); r.selectNodeContents(each); "
+    wrapped += "return r.getClientRects().length }"
+    assert opened.page.locator("td.kernel").first.evaluate(wrapped) == 1  # not bzIma/ge
+    opened.page.context.close()
+
+
+def test_a_console_without_a_report_opens_at_its_end(opened: Opened) -> None:
+    console = opened.page.locator(".console.end").first
+    last = console.locator(".line").last
+    outer, inner = console.bounding_box(), last.bounding_box()
+    assert outer is not None
+    assert inner is not None
+    assert inner["y"] + inner["height"] <= outer["y"] + outer["height"]
+
+
 def test_plots_follow_the_colour_scheme(reader: Reader, campaign: Path) -> None:
     inks = {}
     for look in ("light", "dark"):

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pytest_flaky_repro.campaign.rules import Rules
-from pytest_flaky_repro.evidence import EvidenceWriter, PlanRecord, Trial
-from pytest_flaky_repro.journal import EvidenceWarning
+from pytest_flaky_repro.evidence import UNFINISHED, EvidenceWriter, PlanRecord, Trial
+from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.stats import Design, plan_for
 
@@ -31,7 +31,7 @@ KEYS = {
         "jobs",
     ),
     *("confidence_safe", "confidence_crash", "min_rate", "rate_lower", "rate_upper"),
-    *("still_needed", "control", "hosts", "hosts_p_value"),
+    *("still_needed", "control", "hosts", "hosts_p_value", "unit", "boot"),
 }
 OUTCOMES = {
     "s": Outcome.SURVIVED,
@@ -56,20 +56,25 @@ class Jobs:
         host: str = "h",
         check: bool = True,
         question: str = "",
+        boot: str = "",
+        detail: str = "",
     ) -> Path:
-        """One trial a letter: s(urvived), c(rashed), l(ost), v(oid)."""
+        """One trial a letter: s(urvived), c(rashed), l(ost), v(oid); with ``boot`` two a boot."""
         lines = {"lines": plan_for(DESIGN).digest()} if check else {}
+        shared = {"boot": boot, "batch": 2, "counting": "first"} if boot else {}
         record = PlanRecord(
             question or item,
-            {"item": question or item, **vars(DESIGN), **lines, **Rules().parameters()},
+            {"item": question or item, **vars(DESIGN), **lines, **Rules().parameters(), **shared},
             item,
             "k",
+            info={"min_rate_source": "default"},
         )
         writer = EvidenceWriter(self.folder / name, record)
         for ticket, letter in enumerate(outcomes):
             writer.launch(ticket, "seed", "test")
             outcome = OUTCOMES[letter]
-            writer.trial(Trial(item, ticket, "seed", host, "tcg", "boot", "now", 0.1, 0.1, outcome))
+            facts = (host, "tcg", f"boot {ticket // 2}", "now", 0.1, 0.1, outcome)
+            writer.trial(Trial(item, ticket, "seed", *facts, detail=detail))
         writer.close()
         return writer.path
 
@@ -84,7 +89,7 @@ def test_jobs_that_make_safe_together(command: Callable[..., Any], jobs: Jobs) -
     jobs.job("b", "sssss")
     ran = command("combine", jobs.folder / "a", jobs.folder / "b")
     assert ran.status == 0
-    assert ran.out.startswith("SAFE  test_it: 0 crashed of 11 trials in 2 job(s)\n")
+    assert ran.out.startswith("SAFE  test_it: 0 crashed of 11 trials in 2 jobs\n")
     assert "If 20% or more of the trials crashed" in ran.out
     assert "with probability at most 10%" in ran.out
 
@@ -94,7 +99,7 @@ def test_a_crash_in_any_job_is_status_1(command: Callable[..., Any], jobs: Jobs)
     jobs.job("b", "sc")
     ran = command("combine", jobs.folder)
     assert ran.status == 1
-    assert ran.out.startswith("CRASHES  test_it: 1 crashed of 7 trials in 2 job(s)\n")
+    assert ran.out.startswith("CRASHES  test_it: 1 crashed of 7 trials in 2 jobs\n")
 
 
 def test_each_bound_on_the_rate_is_said_at_its_own_confidence(
@@ -112,7 +117,7 @@ def test_undecided_is_status_3_and_says_what_is_missing(
     jobs.job("a", "sssssss")
     ran = command("combine", jobs.folder)
     assert ran.status == 3
-    assert ran.out.startswith("INCONCLUSIVE  test_it: 0 crashed of 7 trials in 1 job(s)\n")
+    assert ran.out.startswith("INCONCLUSIVE  test_it: 0 crashed of 7 trials in 1 job\n")
     assert "4 more surviving trials would make it safe" in ran.out
 
 
@@ -205,13 +210,45 @@ def test_nothing_but_calibrations_is_bad_input_and_no_verdict(
 
 
 def test_a_file_that_is_no_evidence_is_bad_input(
-    command: Callable[..., Any], tmp_path: Path
+    command: Callable[..., Any], jobs: Jobs, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes.txt").write_text("hello\n")
-    with pytest.warns(EvidenceWarning, match="not a whole record"):
-        ran = command("combine", "notes.txt")
-    assert ran.status == 2
-    assert "no job's evidence in notes.txt" in ran.err
+    (tmp_path / "bzImage").write_bytes(b"MZ\n\xff\0\n{}\n" * 1000)
+    jobs.job("a", "s" * 11)
+    ran = command("combine", "bzImage", jobs.folder)
+    assert (ran.status, ran.out) == (2, "")
+    assert "bzImage: this file holds no evidence. Expected a folder" in ran.err
+    assert len(ran.err.splitlines()) < 5
+
+
+def test_boots_that_trials_shared_are_counted_and_named(
+    command: Callable[..., Any], jobs: Jobs
+) -> None:
+    jobs.job("a", "s" * 22, boot="batch")
+    jobs.job("b", "s" * 20, boot="snapshot")
+    said = command("combine", jobs.folder).out
+    assert "SAFE  test_it: 0 crashed of 11 boots (batch, 22 trials) in 1 job\n" in said
+    assert "If 20% (default) or more of the trials in a fresh boot crashed, this would" in said
+    assert "INCONCLUSIVE  test_it: 0 crashed of 10 boots (snapshot, 20 trials) in 1 job\n" in said
+    assert "% of boots at 90%, whenever" in said
+    assert "    1 more surviving boot would make it safe\n" in said
+    records = json.loads(command("combine", "--json", jobs.folder).out)
+    assert [(r["unit"], r["boot"]) for r in records] == [("boots", "batch"), ("boots", "snapshot")]
+
+
+def test_a_boot_s_lower_bound_is_one_of_its_trials(command: Callable[..., Any], jobs: Jobs) -> None:
+    jobs.job("a", "c", item="cold")
+    jobs.job("b", "c", item="shared", boot="batch")
+    cold, shared = json.loads(command("combine", "--json", jobs.folder).out)
+    assert shared["rate_lower"] == pytest.approx(cold["rate_lower"] / 2)
+
+
+@pytest.mark.parametrize("detail", [STOPPED, UNFINISHED])
+def test_what_we_stopped_ourselves_is_not_the_harness_s_failure(
+    command: Callable[..., Any], jobs: Jobs, detail: str
+) -> None:
+    jobs.job("a", "vvl", detail=detail)
+    ran = command("combine", jobs.folder)
+    assert ran.out.startswith("INCONCLUSIVE  test_it: 0 crashed of 0 trials in 1 job\n")
 
 
 def test_no_item_moves_the_cursor(command: Callable[..., Any], jobs: Jobs) -> None:
@@ -225,7 +262,7 @@ def test_all_tests_that_asked_one_question_are_named(
     jobs.job("a", "ssssss", item="test_a", question="q")
     jobs.job("b", "sssss", item="test_b", question="q")
     ran = command("combine", jobs.folder)
-    assert ran.out.startswith("SAFE  test_a: 0 crashed of 11 trials in 2 job(s)\n")
+    assert ran.out.startswith("SAFE  test_a: 0 crashed of 11 trials in 2 jobs\n")
     assert "the same question was asked by test_b\n" in ran.out
     (record,) = json.loads(command("combine", "--json", jobs.folder).out)
     assert record["items"] == ["test_a", "test_b"]
@@ -239,7 +276,7 @@ def test_jobs_in_which_nothing_began_have_no_verdict(
     jobs.job("b", "vv")
     ran = command("combine", "--family", family, jobs.folder)
     assert ran.status == 3
-    assert "INFRASTRUCTURE  test_it: 0 crashed of 0 trials (and 5 void) in 2 job(s)\n" in ran.out
+    assert "INFRASTRUCTURE  test_it: 0 crashed of 0 trials (and 5 void) in 2 jobs\n" in ran.out
     assert "No trial began: nothing was learned" in ran.out
 
 

@@ -60,6 +60,8 @@ def test_each_combination_gets_each_round_and_evidence_is_kept(
     assert (effect["factor"], effect["baseline"], effect["level"]) == ("MODE", "good", "bad")
     assert (effect["pairs"], effect["difference"]) == (2, "not shown")  # two are too few
     assert (report["rounds"], report["why"]) == (2, "2 rounds were asked for")
+    (plan,) = [r for r in records(tmp_path / "kept") if r["type"] == "plan"]
+    assert plan["info"]["command"].startswith("flaky-repro factors --reproducer ")
     trials = [r for r in records(tmp_path / "kept") if r["type"] == "trial"]
     assert sorted(trial["arm"] for trial in trials) == ["bad", "bad", "good", "good"]
 

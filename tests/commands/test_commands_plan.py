@@ -124,7 +124,7 @@ def test_no_budget_buys_certainty(command: Callable[..., Any], trials: str) -> N
 def test_the_text_says_when_safe_comes_and_what_it_costs(command: Callable[..., Any]) -> None:
     said = command("plan", "--confidence", "0.999", "--min-rate", "0.01").out
     assert said.startswith("confidence 99.9%, minimum rate 1.0%, noise 0%\n")
-    assert "safe after 688 trials without a crash: 2.3 h with 1 guest(s) at once" in said
+    assert "safe after 688 trials without a crash: 2.3 h with 1 guest at once" in said
 
 
 @pytest.mark.parametrize(

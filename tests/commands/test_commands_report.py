@@ -59,6 +59,16 @@ def test_for_machines(command: Callable[..., Ran], evidence: Path) -> None:
     assert Path("here/page.html").is_file()
 
 
+def test_a_file_that_is_no_evidence_is_bad_input(
+    command: Callable[..., Ran], evidence: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bzImage").write_bytes(b"MZ\n\xff\0\n{}\n" * 1000)
+    ran = command("report", evidence, "bzImage")
+    assert ran.status == 2
+    assert "bzImage: this file holds no evidence" in ran.message
+    assert not Path("report.html").exists()
+
+
 def test_a_folder_without_evidence_is_bad_input(command: Callable[..., Ran]) -> None:
     ran = command("report", ".")
     assert ran.status == 2

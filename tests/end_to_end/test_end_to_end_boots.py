@@ -69,7 +69,7 @@ def test_trials_said_to_be_independent_are_answered_in_trials(
         "--repro-correlation=0",
     )  # fmt: skip
     assert status == 0, text
-    found = re.search(r"SAFE \(0/1 boots, (\d+) trials, rate <= ([\d.]+)% at 80%\)", text)
+    found = re.search(r"SAFE \(0/1 boot, (\d+) trials, rate <= ([\d.]+)% at 80%\)", text)
     assert found, text
     assert float(found[2]) <= 30
     assert "taken on your word" in text

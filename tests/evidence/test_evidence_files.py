@@ -91,6 +91,15 @@ def test_a_run_of_another_plan_in_between_does_not_hide_this_plan_s_trials(tmp_p
 # ---- damage
 
 
+def test_damaged_lines_of_a_file_are_told_of_once(tmp_path: Path) -> None:
+    path = write(tmp_path, LOG)
+    path.write_bytes(path.read_bytes() + b"torn\n" * 1000)
+    with pytest.warns(EvidenceWarning) as told:
+        list(read_records(path))
+    (said,) = [str(warning.message) for warning in told]
+    assert said.endswith(": not a whole record, left out, and 999 more of its lines")
+
+
 def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path, LOG)
     path.write_bytes(path.read_bytes()[:-20])

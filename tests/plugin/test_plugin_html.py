@@ -79,6 +79,27 @@ def test_a_campaign_that_never_began_is_in_it_too(project: Project) -> None:
     assert "No campaign of this run came to a verdict" in page(project)
 
 
+def test_what_was_interrupted_is_in_it_as_far_as_it_came(project: Project) -> None:
+    project.run("--repro-max-trials=2")  # of another run: not this one's
+    project.test(
+        """
+        def test_it(repro, kernel):
+            repro._session.should_stop = stop
+            repro.check("ok.c")
+
+        def stop(seen=[]):
+            seen.append(1)
+            if len(seen) == 3:
+                raise KeyboardInterrupt
+        """
+    )
+    project.spawn("--repro-min-rate=0.01", HTML)
+    text = page(project)
+    assert len(verdicts(text)) == 1
+    assert verdicts(text)[0].startswith("INCONCLUSIVE (0/")
+    assert "The run was interrupted: this is what its trials came to until then." in text
+
+
 def test_resumed_trials_are_part_of_the_campaign(project: Project) -> None:
     project.run("--repro-max-trials=2")
     project.spawn("--repro-resume", HTML)

@@ -28,12 +28,20 @@ def test_a_test_case_has_the_campaign_s_properties(project: Project) -> None:
     assert told == {
         "repro.verdict": "safe",
         "repro.trials": "4",
+        "repro.unit": "trials",
         "repro.crashes": "0",
         "repro.infrastructure": "0",
         "repro.confidence": "0.9",
         "repro.rate_lower": "0",
         "repro.kernel_sha256": hashlib.sha256(project.kernel.read_bytes()).hexdigest(),
     }
+
+
+def test_where_trials_share_boots_the_unit_is_named(project: Project) -> None:
+    told = properties(project.junit("--repro-boot=batch", "--repro-batch=2"))
+    assert (told["repro.unit"], told["repro.boots"]) == ("boots", "4")
+    assert "repro.correlation" not in told  # no boot has crashed: there is nothing to tell
+    assert told["repro.correlation_upper"] == "1"
 
 
 @pytest.mark.parametrize(

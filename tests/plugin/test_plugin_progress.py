@@ -16,7 +16,7 @@ HUNDRED = ("--repro-min-rate=0.0201",)  # at 90%: safe after 114 survivals
 
 def trials(result: pytest.RunResult) -> list[int]:
     """The trial counts of the progress lines."""
-    return [int(n) for n in re.findall(r"^  .*: (\d+) trials,", result.stdout.str(), re.MULTILINE)]
+    return [int(n) for n in re.findall(r"^  .*: (\d+) trials?,", result.stdout.str(), re.MULTILINE)]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["here", "xdist"])
@@ -41,7 +41,7 @@ def test_a_log_has_a_line_at_each_new_crash_title(
     )
     words = ("--repro-other=count", "--repro-noise=0.01", "--repro-min-rate=0.5", *workers)
     result = project.spawn(*words)
-    result.stdout.fnmatch_lines(["  *test_it.py::*: 1 trials, 1 crashed*; new: kernel panic: *"])
+    result.stdout.fnmatch_lines(["  *test_it.py::*: 1 trial, 1 crashed*; new: kernel panic: *"])
     assert result.stdout.str().count("; new: ") == 1
 
 
@@ -114,7 +114,7 @@ def test_letters_of_tests_do_not_stick_to_the_lines_of_others(project: Project) 
         """
     )
     lines = project.spawn(*HUNDRED, "-n2").outlines
-    told = [line for line in lines if " trials, " in line]
+    told = [line for line in lines if re.search(" trials?, ", line)]
     assert len(told) == 18
     assert {line[:5] for line in told} == {"  [gw"}
 
@@ -128,8 +128,8 @@ def test_a_line_names_the_bound_and_the_time_to_a_verdict(project: Project) -> N
 
 def test_where_trials_share_boots_a_line_counts_boots(project: Project) -> None:
     text = project.spawn("--repro-boot=batch", "--repro-batch=4").stdout.str()
-    assert re.search(r"^  .*: 1 boots, 0 crashed, ", text, re.MULTILINE)
-    assert " trials, 0 crashed" not in text
+    assert re.search(r"^  .*: 1 boot, 0 crashed, ", text, re.MULTILINE)
+    assert not re.search(" trials?, 0 crashed", text)
 
 
 def test_trials_of_an_earlier_run_do_not_hasten_the_forecast(project: Project) -> None:

@@ -125,6 +125,33 @@ def test_the_header_says_what_is_tested_and_for_how_long(project: Project) -> No
     )
 
 
+def test_the_header_counts_boots_where_trials_share_them(project: Project) -> None:
+    result = project.run("--repro-boot=batch", "--repro-batch=3", "--repro-max-trials=12")
+    result.stdout.fnmatch_lines(
+        [
+            "*: plan: *: safe after 4 boots of up to 3 trials without a crash; about 2 boots to *",
+            "*: plan: budget 12 trials: 'safe' takes 4 boots, so 4 to 12 trials",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--repro-max-trials=1",), "budget 1 trial cannot reach 'safe': that takes 4 trials"),
+        (
+            ("--repro-max-trials=3", "--repro-boot=batch"),
+            "budget 3 trials cannot reach 'safe': that takes 4 boots, so 4 to 64 trials",
+        ),
+        (("--repro-max-trials=4",), "budget 4 trials: inconclusive with probability at most 0%*"),
+    ],
+)
+def test_the_header_says_what_a_budget_cannot_reach(
+    project: Project, arguments: tuple[str, ...], said: str
+) -> None:
+    project.run(*arguments).stdout.fnmatch_lines([f"flaky-repro: plan: {said}"])
+
+
 def test_a_missing_kernel_is_an_error_that_names_it(project: Project) -> None:
     result = project.run("--kernel=gone=no/such/file", "-k", "gone")
     result.assert_outcomes(errors=1, deselected=1)

@@ -37,7 +37,7 @@ def test_inconclusive_fails_and_says_what_is_still_needed(project: Project) -> N
             "*test_it*bzImage* INCONCLUSIVE (0/3)*",
             "inconclusive: 0 crashed of 3 trials: *(--repro-max-trials)*",
             "So far a crash rate above * is ruled out at confidence 90%.",
-            "1 more surviving trials would make it safe at 50%*--repro-resume*",
+            "1 more surviving trial would make it safe at 50%*--repro-resume*",
         ]
     )
     assert result.ret == pytest.ExitCode.TESTS_FAILED

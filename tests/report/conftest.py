@@ -33,6 +33,7 @@ class Evidence:
     folder: Path
     design: Design = DESIGN
     parameters: dict[str, Any] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
 
     def add(
         self,
@@ -45,16 +46,23 @@ class Evidence:
         host: Callable[[int], str] = lambda _: "here",
         boot: Callable[[int], str] = lambda ticket: f"boot {ticket}",
         detail: str = "",
+        arms: Sequence[str] = ("test",),
+        shared: int = 1,
+        check: bool = True,
+        end: tuple[str, str] | None = None,
+        status: str | None = None,
     ) -> Path:
-        """One campaign; returns its file."""
-        asked = question_parameters(plan_for(self.design)) | Rules().parameters()
+        """One campaign, ``shared`` trials a boot, by turns of each arm; returns its file."""
+        asked = question_parameters(plan_for(self.design)) if check else {}
+        asked |= Rules().parameters()
         asked |= {"kernel_sha256": "ab" * 32, "trial_time": 10.0, "smp": 1, "memory_mib": 256}
-        info = {"kernel_path": f"/boot/{kernel}", "command": f"pytest '{item}'"}
+        info = {"kernel_path": f"/boot/{kernel}", "command": f"pytest '{item}'", **self.info}
         plan = PlanRecord(f"experiment {kernel}", asked | self.parameters, item, kernel, info=info)
         writer = EvidenceWriter(self.folder / f"{len(list(self.folder.glob('*')))}", plan)
         for ticket, letter in enumerate(trials):
             outcome = OUTCOMES[letter]
-            writer.launch(ticket, "5eed", "test")
+            arm = arms[ticket % len(arms)]
+            writer.launch(ticket, "5eed", arm)
             kept = None
             if letter == "c" and console is not None:
                 kept = writer.keep_console(ticket, console)
@@ -67,14 +75,19 @@ class Evidence:
                     accel="tcg",
                     boot=boot(ticket),
                     started=None if letter == "v" else "2026-01-02T03:04:05.678+00:00",
-                    boot_s=0.0 if letter == "v" else 1.5,
+                    boot_s=0.0 if letter == "v" or ticket % shared else 1.5,
                     exposure_s=0.25 + ticket % 7,
                     outcome=outcome,
                     title=title if letter == "c" else "",
                     console=kept,
                     detail=detail,
+                    status=None if letter == "v" else status,
+                    arm=arm,
+                    place=ticket % shared + 1,
                 )
             )
+        if end is not None:
+            writer.end(*end)
         writer.close()
         return writer.path
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.loop import Observer, Snapshot
 from pytest_flaky_repro.campaign.trials import Ending, News, Progress
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds
+from pytest_flaky_repro.campaign.verdict import CALIBRATION, Subject, Verdict, count_kinds
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, bounds
@@ -101,7 +101,7 @@ def calibration_verdict(
         why=ending.why,
         subject=subject,
         design=design,
-        min_rate_source="calibration",
+        min_rate_source=CALIBRATION,
         tally=goal.tally,
         void=goal.votes.count(Vote.VOID),
         lost=goal.votes.count(Vote.LOST),

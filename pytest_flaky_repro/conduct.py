@@ -33,6 +33,13 @@ from pytest_flaky_repro.stats.calibration import CalibrationRule
 from pytest_flaky_repro.stats.clusters import boot_noise
 from pytest_flaky_repro.unstarted import explained
 
+_CHOSEN = "trials are of up to {:g} s: auto ({}) chose it by the known-bad kernel's crashes"
+
+
+def noted(verdict: Verdict, note: str) -> Verdict:
+    """``verdict`` with one note more."""
+    return replace(verdict, note="; ".join(filter(None, (verdict.note, note))))
+
 
 def check(
     bench: Bench,
@@ -42,6 +49,7 @@ def check(
     known_bad: KnownBad | None = None,
 ) -> Verdict:
     """Runs one campaign to its verdict; ``known_bad`` gives its minimum rate and control."""
+    longest = settings["trial_time"]
     settings = _booted_like(known_bad, _timed_like(known_bad, settings))
     mode = mode_for(settings, calibrated=known_bad is not None)
     settings = settings.altered(boot=mode.how)
@@ -74,6 +82,10 @@ def check(
         verdict = _if_unstarted(verdict, experiment, settings)
         writer.end(verdict.conclusion.value, verdict.why)
     calibration = known_bad.calibration if known_bad is not None else None
+    if calibration is not None and isinstance(longest, AutoTime):
+        verdict = noted(
+            verdict, _CHOSEN.format(settings["trial_time"], settings.source("trial_time"))
+        )
     return replace(verdict, calibration=calibration, earlier=_earlier(settings, history))
 
 
@@ -99,7 +111,9 @@ def calibrate(
     first = _calibrate(bench, request, at_longest, around, choosing)
     chosen = choosing.choice.length.seconds if choosing.choice is not None else longest
     if chosen >= longest:
-        return first
+        if choosing.choice is None:
+            return first
+        return noted(first, _CHOSEN.format(float(longest), settings.source("trial_time")))
     at_chosen = settings.altered(trial_time=chosen)
     again = _calibrate(bench, request, at_chosen, around, CalibrationGoal(rule, chosen))
     return replace(again, advice=choosing.choice)

@@ -98,8 +98,7 @@ class Repro:
         verdict = conduct.check(bench, request, self.settings, around, known_bad)
         if known_bad is None and (calibrated_on is not None or self.settings["calibrate"]):
             asked = "calibrated_on" if calibrated_on is not None else "--repro-calibrate"
-            said = ITSELF.format(request.kernel, asked)
-            verdict = replace(verdict, note="; ".join(filter(None, (said, verdict.note))))
+            verdict = conduct.noted(verdict, ITSELF.format(request.kernel, asked))
         self._item.stash.setdefault(VERDICTS, []).append(verdict)
         raise_unless_safe(verdict, self.settings["inconclusive"])
         return verdict

@@ -156,8 +156,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("noise", noise_rate, 0.0, "the rate of crashes that are not the kernel's fault", "P"),
     Option(
         "trial_time", trial_time, DEFAULT_TRIAL_TIME,
-        "seconds a reproducer may run in one trial; auto: what a known-bad kernel shows to be best",
-        "S|auto",
+        "seconds a reproducer may run in one trial; auto: what a known-bad kernel shows to be "
+        "best, up to the default; auto:S: the same, up to S seconds",
+        "S|auto|auto:S",
     ),
     Option("max_trials", count, None, "stop as inconclusive after so many trials", "N"),
     Option("budget", seconds, None, "stop as inconclusive after so many seconds", "S"),

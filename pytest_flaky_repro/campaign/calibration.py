@@ -9,7 +9,13 @@ from pathlib import Path
 from pytest_flaky_repro.campaign.boots import Sharing
 from pytest_flaky_repro.campaign.loop import Observer, Snapshot
 from pytest_flaky_repro.campaign.trials import Ending, News, Progress
-from pytest_flaky_repro.campaign.verdict import Subject, Verdict, count_kinds, wasted
+from pytest_flaky_repro.campaign.verdict import (
+    CALIBRATION,
+    Subject,
+    Verdict,
+    count_kinds,
+    wasted,
+)
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Vote
 from pytest_flaky_repro.stats import Design, Tally, bounds
@@ -102,7 +108,7 @@ def calibration_verdict(
         why=ending.why,
         subject=subject,
         design=design,
-        min_rate_source="calibration",
+        min_rate_source=CALIBRATION,
         tally=goal.tally,
         void=void,
         lost=lost,

@@ -24,6 +24,7 @@ from pytest_flaky_repro.stats.clusters import (
 from pytest_flaky_repro.stats.control import ControlCheck
 from pytest_flaky_repro.stats.duration import Advice
 
+CALIBRATION = "calibration"  # the source of the minimum rate of who only learns one
 VoteOf = Callable[[Trial], Vote]
 
 
@@ -132,6 +133,11 @@ class Verdict:
     @property
     def crashes(self) -> int:
         return self.tally.crashes
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether it is about a known-bad kernel, to learn how often that crashes."""
+        return self.min_rate_source == CALIBRATION
 
     @property
     def intact(self) -> int:

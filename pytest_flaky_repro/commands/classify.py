@@ -19,6 +19,10 @@ from pytest_flaky_repro.machine.file_kinds import name_kind
 from pytest_flaky_repro.outcomes import Outcome
 from pytest_flaky_repro.report.sentences import printable
 
+HINT = (
+    "a console does not show a reproducer's exit status, nor the signal it died of: a trial that "
+    "crashed by those is told in its evidence"
+)
 TIMED_OUT = "124"  # as timeout(1) says it
 CRASHED = 1  # exit status, as grep's: found
 
@@ -54,6 +58,8 @@ def run(options: argparse.Namespace) -> int:
             continue
         text = json.dumps(answer) if options.json or options.jsonl else _text(answer)
         print(text, flush=options.follow)
+    if not (found or options.follow or options.json or options.jsonl):
+        print(f"flaky-repro classify: {HINT}", file=sys.stderr)
     return CRASHED if found else 0
 
 

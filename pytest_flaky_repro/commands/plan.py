@@ -16,6 +16,7 @@ from pytest_flaky_repro.stats import Design, plan_for
 from pytest_flaky_repro.stats.budget import largest_confidence, smallest_min_rate
 from pytest_flaky_repro.stats.fixed import FixedTest, fixed_test
 
+_HOUR, _DAY, _YEAR = 3600, 86400, 31556952
 _LONGEST_S = 1e9  # of a trial: thirty years
 
 RATES = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)  # of the minimum rate
@@ -72,7 +73,7 @@ def foretell(options: argparse.Namespace) -> dict[str, Any]:
     plan = plan_for(design)
     rates = sorted({min(0.999, share * design.min_rate) for share in RATES} | {design.noise})
     fixed = fixed_test(design)
-    rows = [_row(point, per_trial / jobs, fixed) for point in plan.operating_curve(rates, budget)]
+    rows = [_row(point, per_trial, jobs, fixed) for point in plan.operating_curve(rates, budget)]
     return {
         "confidence": sure,
         "min_rate": design.min_rate,
@@ -113,14 +114,19 @@ def _buys(design: Design, budget: int) -> dict[str, Any]:
     }
 
 
-def _row(point: Any, seconds: float, fixed: FixedTest | None) -> dict[str, float | None]:
+def _row(
+    point: Any, per_trial: float, jobs: int, fixed: FixedTest | None
+) -> dict[str, float | None]:
+    turns = point.expected_trials / jobs
+    if jobs > 1:  # the last may not be full, and takes as long as any
+        turns = math.ceil(round(turns, 9))
     return {
         "rate": point.rate,
         "p_safe": point.p_safe,
         "p_crash": point.p_crash,
         "p_inconclusive": point.p_inconclusive,
         "expected_trials": point.expected_trials,
-        "expected_seconds": point.expected_trials * seconds,
+        "expected_seconds": turns * per_trial,
         "p_safe_fixed": fixed.p_safe(point.rate) if fixed is not None else None,
     }
 
@@ -216,4 +222,10 @@ def _chance(value: float) -> str:
 def _time(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    if seconds < 2 * _HOUR:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 2 * _DAY:
+        return f"{seconds / _HOUR:.1f} h"
+    if seconds < 2 * _YEAR:
+        return f"{seconds / _DAY:.1f} days"
+    return f"{seconds / _YEAR:.3g} years" if seconds < 1e4 * _YEAR else "more than 10000 years"

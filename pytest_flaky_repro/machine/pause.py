@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -29,9 +30,10 @@ _CRASHES = (Gone.EXITED, Gone.REPORTED)
 
 @contextmanager
 def pausing(machine: QemuMachine, tell: Tell) -> Iterator[PausingMachine]:
-    """``machine`` with a private folder for the sockets; both are gone at the end."""
+    """``machine`` with a private folder for the sockets; all is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="flaky-repro-pause-"))  # mode 0700
     try:
+        (folder / "ask").write_text(_ASK)
         yield PausingMachine(machine, folder, tell)
     finally:
         shutil.rmtree(folder)
@@ -116,15 +118,33 @@ def monitor_socket(folder: Path) -> Path:
     return folder / "monitor"
 
 
+# Asks the monitor and awaits its answer: socat may be missing, and Python is not.
+_ASK = """\
+import os, socket, sys
+PROMPT = b"(qemu) "
+def answer(monitor):
+    said = b""
+    while PROMPT not in said and (chunk := monitor.recv(4096)):
+        said += chunk
+    return said.partition(PROMPT)[0]
+with socket.socket(socket.AF_UNIX) as monitor:
+    monitor.connect(os.path.join(os.path.dirname(os.path.abspath(__file__)), "monitor"))
+    answer(monitor)  # its greeting: what is sent before may be dropped
+    monitor.sendall(" ".join(sys.argv[1:]).encode() + b"\\n")
+    said = answer(monitor).partition(b"\\n")[2]  # behind the echo
+sys.stdout.write(said.decode("utf-8", "replace").replace("\\r", ""))
+"""
+
+
 def instructions(folder: Path, pid: int, why: str) -> str:
     """What a person can do with the stopped guest."""
     gdb = f"target remote {gdb_socket(folder)}"
-    monitor = shlex.quote(f"UNIX-CONNECT:{monitor_socket(folder)}")
+    monitor = shlex.join([sys.executable, str(folder / "ask")])
     return "\n".join(
         [
             f"The guest crashed and is stopped (QEMU's process: {pid}): {why}",
             f"  debugger:    gdb vmlinux -ex {shlex.quote(gdb)}",
-            f"  memory dump: echo 'dump-guest-memory /tmp/vmcore' | socat - {monitor}",
-            f"  let it go:   echo quit | socat - {monitor}     (Ctrl-C ends the test run instead)",
+            f"  memory dump: {monitor} dump-guest-memory /tmp/vmcore",
+            f"  let it go:   {monitor} quit     (Ctrl-C ends the test run instead)",
         ]
     )

@@ -159,8 +159,9 @@ def short_report(error: CampaignError, item: pytest.Item) -> str:
     tail = _crash_console(verdict)
     if tail:
         lines += ["console of the trial (its end):", *(f"    {line}" for line in tail), ""]
+    whose = "known-bad kernel: " if verdict.calibrates else "kernel:   "
     lines += [
-        f"kernel:   {verdict.subject.kernel_path} (sha256 {verdict.subject.kernel_sha256[:16]})",
+        f"{whose}{verdict.subject.kernel_path} (sha256 {verdict.subject.kernel_sha256[:16]})",
         f"evidence: {verdict.evidence}",
         f"again:    {sentences.again(item.nodeid, settings_of(item))}",
     ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from pytest_flaky_repro.errors import UsageError
@@ -67,8 +68,12 @@ def check_place(path: Path, option: str) -> None:
     if path.is_dir():
         raise UsageError(f"{option} {path}: expected a file, this is a folder")
     folder = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: {folder} cannot be written to")
+    try:
+        with TemporaryFile(dir=folder):  # asking for permission is not enough: root has it in /proc
+            pass
+    except OSError as error:
+        why = f"{folder} cannot be written to: {error.strerror}"
+        raise UsageError(f"{option} {path}: {why}") from error
 
 
 def write(path: Path, page: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.report.page import check_place
 from pytest_flaky_repro.report.sentences import confidence, percent
 from pytest_flaky_repro.report.svg import PALETTE as C
 
@@ -40,6 +41,7 @@ def check(path: Path) -> None:
     """UsageError unless a picture can be drawn there; nothing is drawn yet."""
     if path.suffix.lower() not in FORMATS:
         raise UsageError(f"--picture {path}: expected a name that ends in {', '.join(FORMATS)}")
+    check_place(path, "--picture")
     try:
         import matplotlib as mpl
     except ImportError as error:
@@ -76,6 +78,7 @@ def draw(path: Path, picture: PlanPicture) -> None:
             f"{percent(design.min_rate)}, noise {percent(design.noise)}"
         )
         undated = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=150, metadata=undated)
 
 

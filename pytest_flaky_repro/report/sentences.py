@@ -183,6 +183,9 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             f"{'of boots ' * (verdict.shared is not None)}"
             f"is ruled out at confidence {confidence(design.confidence_safe)}."
         )
+    if verdict.calibrates:  # no minimum rate was asked about
+        return [*lines, _more_of_calibration(verdict), *_if_hangs_count(verdict)]
+    if verdict.intact:
         values = e_values(design, verdict.tally)
         against_noise = f"; against {percent(design.noise)} or less: {values.against_noise:.3g}"
         lines.append(
@@ -197,6 +200,15 @@ def _explain_inconclusive(verdict: Verdict) -> list[str]:
             "--repro-resume, and a larger budget if it was spent."
         )
     return lines + _if_hangs_count(verdict)
+
+
+def _more_of_calibration(verdict: Verdict) -> str:
+    return (
+        "To learn its rate, allow it more trials (--repro-calibrate-trials) or longer ones, in "
+        f"which more crash (--repro-trial-time, {verdict.subject.trial_time:g} s here), or ask for "
+        "fewer crashes (--repro-calibrate-crashes). Does it crash at all with this reproducer: "
+        "test it by --kernel first."
+    )
 
 
 def kind_rate(verdict: Verdict, kind: KindCount) -> str:

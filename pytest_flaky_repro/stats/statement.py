@@ -7,6 +7,7 @@ A bound is only ever rounded away from the data.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
@@ -22,11 +23,18 @@ _UNPRINTABLE = re.compile(r"[^\t\n\x20-\x7e\u00a1-\u2027\u2030-\u205f\u2070-\ud7
 
 
 def percent(rate: float) -> str:
-    """0.0099829 -> '1.0%', 0.00012 -> '0.012%'."""
+    """0.0099829 -> '1.0%', 0.00012 -> '0.012%'; three digits where that is exact: '1.25%'."""
     value = 100 * rate
     if value >= 10 or value == 0:
-        return f"{value:.0f}%"
-    return f"{value:.1f}%" if value >= 0.95 else f"{value:.2g}%"
+        shown = f"{value:.0f}"
+    else:
+        shown = f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
+    whole = f"{value:.3g}"  # as somebody may have typed it
+    if not math.isclose(float(shown), value, rel_tol=1e-9) and math.isclose(
+        float(whole), value, rel_tol=1e-9
+    ):
+        shown = whole
+    return f"{Decimal(shown):f}%"
 
 
 def upwards(rate: float) -> str:

@@ -55,6 +55,9 @@ def test_a_crash_is_named_and_found(command: Callable[..., Any], logs: Path) -> 
 def test_a_healthy_log_is_nothing_found(command: Callable[..., Any], logs: Path) -> None:
     ran = command("classify", logs / "good.log")
     assert (ran.status, ran.out) == (0, f"{logs}/good.log: no crash\n")
+    assert "does not show a reproducer's exit status, nor the signal it died of" in ran.err
+    assert command("classify", "--json", logs / "good.log").err == ""
+    assert command("classify", logs / "bad.log").err == ""
 
 
 def test_one_crash_among_many_logs_is_found(command: Callable[..., Any], logs: Path) -> None:

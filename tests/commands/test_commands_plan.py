@@ -214,3 +214,45 @@ def test_a_picture_of_an_unknown_kind_is_bad_input(command: Callable[..., Any]) 
     ran = command("plan", "--picture", "plan.gif")
     assert (ran.status, ran.out) == (2, "")
     assert "expected a name that ends in .svg, .png, .pdf" in ran.err
+
+
+def test_the_folders_of_a_picture_are_made(command: Callable[..., Any], tmp_path: Path) -> None:
+    """As those of a report are."""
+    assert command("plan", "--picture", "new/folder/plan.svg").status == 0
+    assert (tmp_path / "new/folder/plan.svg").is_file()
+    ran = command("plan", "--picture", "/proc/new/plan.svg")
+    assert (ran.status, ran.out) == (2, "")
+    assert "--picture /proc/new/plan.svg: /proc cannot be written to" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("rate", "shown"), [("0.0125", "1.25%"), ("0.125", "12.5%"), ("1e-7", "0.00001%")]
+)
+def test_a_rate_is_shown_as_it_was_asked_about(
+    command: Callable[..., Any], rate: str, shown: str
+) -> None:
+    said = command("plan", "--min-rate", rate).out
+    assert f"minimum rate {shown}, " in said
+    assert f"\n{shown:>8}  " in said
+    assert "e-" not in said
+
+
+@pytest.mark.parametrize("jobs", ["1", "3", "8"])
+def test_the_table_and_the_lines_above_it_tell_one_time(
+    command: Callable[..., Any], jobs: str
+) -> None:
+    report = foretold(command, "--confidence", "0.99", "--min-rate", "0.01", "--jobs", jobs)
+    (healthy,) = (row for row in report["rates"] if row["rate"] == 0)
+    assert healthy["expected_trials"] == report["safe_after"] == 459
+    assert healthy["expected_seconds"] == report["safe_after_seconds"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [("1", "59 s"), ("130", "2.1 h"), ("9000", "6.1 days"), ("1e8", "187 years")],
+)
+def test_long_times_are_told_in_days_and_years(
+    command: Callable[..., Any], seconds: str, shown: str
+) -> None:
+    words = ("--boot-seconds", "0.001", "--trial-time", seconds)
+    assert f"59 trials without a crash: {shown} with" in command("plan", *words).out

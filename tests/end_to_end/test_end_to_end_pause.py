@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import socket
 import stat
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,8 @@ CRASHES = {
 }
 
 
-def paused(project: Project, kernel: Path, kind: str) -> tuple[Run, Path]:
-    """A run whose guest has crashed and stands still, and the folder of its sockets."""
+def paused(project: Project, kernel: Path, kind: str) -> tuple[Run, Path, str]:
+    """A run whose guest has crashed and stands still, the folder of its sockets, what was told."""
     project.write(crash_c=CRASHES[kind])
     run = project.start(f"--kernel={kernel}", "--reproducer=crash.c", "--repro-pause-on-crash")
     assert run.process.stdout is not None
@@ -36,7 +38,12 @@ def paused(project: Project, kernel: Path, kind: str) -> tuple[Run, Path]:
         told += line
     found = re.search(r"target remote (\S+)/gdb", told)
     assert found is not None, told
-    return run, Path(found[1])
+    return run, Path(found[1]), told
+
+
+def told_command(told: str, name: str) -> list[str]:
+    (line,) = (line for line in told.splitlines() if line.strip().startswith(f"{name}:"))
+    return shlex.split(line.partition(":")[2].partition("     (")[0])
 
 
 def ask(path: Path, request: bytes, until: bytes) -> bytes:
@@ -56,13 +63,20 @@ def ask(path: Path, request: bytes, until: bytes) -> bytes:
 def test_the_guest_stands_still_until_it_is_let_go(
     project: Project, smp_kernel: Path, kind: str
 ) -> None:
-    run, folder = paused(project, smp_kernel, kind)
+    run, folder, told = paused(project, smp_kernel, kind)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert b"VM status: paused" in ask(folder / "monitor", b"info status\n", b"paused")
     # the remote serial protocol's "why did you stop?", and its answer: a signal
     assert re.search(rb"\$[ST]\d\d", ask(folder / "gdb", b"$?#3f", b"#"))
     dump = project.folder / "vmcore"
-    ask(folder / "monitor", f"dump-guest-memory {dump}\nquit\n".encode(), b"never")
+    *words, place = told_command(told, "memory dump")
+    assert place == "/tmp/vmcore"
+    refused = subprocess.run(
+        [*words, "/proc/x"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "/proc/x" in refused.stdout or "ailed" in refused.stdout
+    subprocess.run([*words, dump], check=True, timeout=60)
+    subprocess.run(told_command(told, "let it go"), check=True, timeout=60)
     text = run.wait()
     assert run.process.returncode == 1
     assert "CRASHES (1/1)" in text
@@ -71,7 +85,7 @@ def test_the_guest_stands_still_until_it_is_let_go(
 
 
 def test_ctrl_c_ends_the_pause_and_keeps_the_trial(project: Project, smp_kernel: Path) -> None:
-    run, folder = paused(project, smp_kernel, "reset")
+    run, folder, _ = paused(project, smp_kernel, "reset")
     os.kill(run.process.pid, signal.SIGINT)
     run.wait()
     assert run.process.returncode == 2

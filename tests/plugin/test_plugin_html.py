@@ -122,7 +122,9 @@ def test_a_place_that_cannot_be_is_said_before_the_first_trial(project: Project)
     (project.path / "out").write_text("a file")
     result = project.spawn(HTML)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --repro-html */out/report.html: *cannot be written to"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: --repro-html */out/report.html: *cannot be written to: Not a directory"]
+    )
     assert project.records("plan") == []
 
 

@@ -151,3 +151,18 @@ def test_the_command_to_run_it_again_says_auto(two: Project) -> None:
     )
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["again:*--repro-trial-time=auto:4*"])
+
+
+@pytest.mark.parametrize(
+    ("crash_at", "arguments", "chosen"), [(0.4, "auto", 0.5), (19.0, "auto:20", 20)]
+)
+def test_every_verdict_says_which_length_was_chosen(
+    two: Project, crash_at: float, arguments: str, chosen: float
+) -> None:
+    """The longest was chosen without a word, and a check said it only where it was safe."""
+    result = run(two, f"--repro-trial-time={arguments}", crash_at=crash_at)
+    said = (
+        f"    Trials are of up to {chosen:g} s: auto (--repro-trial-time) chose it by the known-bad"
+    )
+    text = result.stdout.str()
+    assert text.count(said) == (2 if chosen == 20 else 1), text  # the calibration has its own

@@ -238,3 +238,6 @@ def test_a_place_that_cannot_be_written_to_is_refused_at_once(tmp_path: Path) ->
     with pytest.raises(UsageError, match="cannot be written to"):
         page.check_place(tmp_path / "file" / "report.html", "--repro-html")
     page.check_place(tmp_path / "new" / "report.html", "--repro-html")
+    with pytest.raises(UsageError, match=r"--repro-html /proc/new/report.html: /proc cannot be"):
+        page.check_place(Path("/proc/new/report.html"), "--repro-html")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]

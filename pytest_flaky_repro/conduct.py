@@ -31,6 +31,7 @@ from pytest_flaky_repro.settings import AutoTime, Settings
 from pytest_flaky_repro.stats import Design
 from pytest_flaky_repro.stats.calibration import CalibrationRule
 from pytest_flaky_repro.stats.clusters import boot_noise
+from pytest_flaky_repro.stats.statement import counted
 from pytest_flaky_repro.unstarted import explained
 
 _CHOSEN = "trials are of up to {:g} s: auto ({}) chose it by the known-bad kernel's crashes"
@@ -293,9 +294,9 @@ def _question(settings: Settings, known_bad: KnownBad | None, mode: BootMode) ->
     learned = known_bad.calibration
     name = known_bad.request.kernel.name
     if mode.size > 1:
-        dead = f"{learned.crashes} dead of {learned.trials} boots"
+        dead = f"{learned.crashes} dead of {counted(learned.trials, 'boots')}"
         return design, f"{name}: {dead} of up to {mode.size} trials"
-    return design, f"{name}: {learned.crashes} crashes in {learned.trials} trials"
+    return design, f"{name}: {learned.crashes} crashes in {counted(learned.trials, 'trials')}"
 
 
 def _control(

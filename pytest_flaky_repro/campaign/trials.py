@@ -26,6 +26,7 @@ from pytest_flaky_repro.machine.slots import Slot
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.trial import Fault, Machine, SharesBoots, TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
+from pytest_flaky_repro.stats.statement import counted
 
 VOID_AT_START = 3  # so many boots in a row that taught nothing, and no trial yet: give up
 SHARE_FROM = 10
@@ -376,7 +377,7 @@ class TrialLoop:
         limit, now_s = budget.max_trials, time.monotonic()
         why = self._should_stop()
         if why is None and limit is not None and self._spent() >= limit:
-            why = f"the budget of {limit} trials is spent (--repro-max-trials)"
+            why = f"the budget of {counted(limit, 'trials')} is spent (--repro-max-trials)"
         if why is None and budget.seconds is not None and now_s - self._began >= budget.seconds:
             why = f"the budget of {budget.seconds:g} s is spent (--repro-budget)"
         if why is None and budget.deadline is not None and now_s >= budget.deadline:

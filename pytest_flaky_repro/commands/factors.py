@@ -19,7 +19,7 @@ from pytest_flaky_repro.campaign.trials import Progress
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
 from pytest_flaky_repro.kernels import parse_kernels
 from pytest_flaky_repro.outcomes import Conclusion
-from pytest_flaky_repro.report.sentences import confidence, percent, printable
+from pytest_flaky_repro.report.sentences import confidence, counted, percent, printable
 from pytest_flaky_repro.request import FactorLevel, Request, build_rules
 from pytest_flaky_repro.settings import Settings, Sources, resolve
 from pytest_flaky_repro.stats.compare import Difference
@@ -72,7 +72,8 @@ def run(options: argparse.Namespace) -> int:
         print(file=sys.stderr)
     if ending.conclusion is Conclusion.INFRASTRUCTURE or not goal.spent():
         raise InfrastructureError(
-            f"nothing was learned: {printable(ending.why)}; {goal.spent()} trials came to an end. "
+            f"nothing was learned: {printable(ending.why)}; "
+            f"{counted(goal.spent(), 'trials')} came to an end. "
             "'flaky-repro doctor --boot' with this kernel says what is missing"
         )
     report = _report(goal, settings, ending.why)
@@ -152,7 +153,8 @@ def _different(option: str, levels: list[FactorLevel]) -> list[FactorLevel]:
 
 def _tell(progress: Progress) -> None:
     crashed = sum(vote.value == "crash" for vote in progress.votes)
-    text = f"\r{len(progress.trials)} trials, {crashed} crashed, {progress.elapsed_s:.0f} s "
+    trials = counted(len(progress.trials), "trials")
+    text = f"\r{trials}, {crashed} crashed, {progress.elapsed_s:.0f} s "
     if sys.stderr.isatty():
         print(text, end="", file=sys.stderr, flush=True)
 
@@ -205,7 +207,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
         lines.append(
             f"  {effect['factor']} {printable(effect['level'])} against "
             f"{printable(effect['baseline'])}: {effect['difference']} ({share_b} against {share_a} "
-            f"of {effect['pairs']} trials each)"
+            f"of {counted(effect['pairs'], 'trials')} each)"
         )
     error = percent(1 - report["confidence"])
     lines += [

@@ -183,11 +183,9 @@ def _fixed_lines(report: dict[str, Any]) -> list[str]:
     if report["fixed_trials"] is None:
         return []
     seconds = math.ceil(report["fixed_trials"] / report["jobs"]) * report["seconds_per_trial"]
-    crashes = report["fixed_most_crashes"]
+    crashes, trials = report["fixed_most_crashes"], counted(report["fixed_trials"], "trials")
     most = f", safe with up to {crashes} crash{'es' * (crashes > 1)}" if crashes else ""
-    return [
-        f"a test of fixed length: {report['fixed_trials']} trials always{most}: {_time(seconds)}"
-    ]
+    return [f"a test of fixed length: {trials} always{most}: {_time(seconds)}"]
 
 
 def _budget_lines(report: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from pytest_flaky_repro.culprit.result import (
 from pytest_flaky_repro.culprit.watching import Activity, View
 from pytest_flaky_repro.report.sentences import (
     confidence,
+    counted,
     downwards,
     percent,
     printable,
@@ -38,7 +39,8 @@ def progress_line(view: View) -> str:
     else:
         parts.append(f"{view.candidates_left} left")
     spent = view.spent
-    parts.append(f"{spent.builds} builds, {spent.trials} trials, {spent.crashes} crashed")
+    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, "trials")
+    parts.append(f"{builds}, {trials}, {spent.crashes} crashed")
     if view.expected_trials >= 1 and view.activity is not Activity.DONE:
         ahead = f"{view.expected_trials:.0f} trials"
         if view.expected_builds >= 0.5:
@@ -139,10 +141,11 @@ def _unresolved(result: Result) -> list[str]:
 
 def _footer(result: Result) -> list[str]:
     spent = result.spent
+    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, "trials")
     lines = [
         "",
         (
-            f"cost: {spent.builds} builds ({duration(spent.build_s)}), {spent.trials} trials, "
+            f"cost: {builds} ({duration(spent.build_s)}), {trials}, "
             f"{spent.crashes} of them crashed ({duration(spent.trial_s)})"
         ),
     ]
@@ -152,7 +155,8 @@ def _footer(result: Result) -> list[str]:
         titles = ", ".join(f"{number} x {title}" for title, number in result.others.items())
         lines.append(printable(f"other crashes, which did not count: {titles}"))
     if spent.infrastructure:
-        lines.append(f"{spent.infrastructure} trials taught nothing (lost, or never started)")
+        wasted = counted(spent.infrastructure, "trials")
+        lines.append(f"{wasted} taught nothing (lost, or never started)")
     for subset, reason in result.skipped[:SHOWN]:
         lines.append(printable(f"skipped: {subset}: {reason}"))
     if len(result.skipped) > SHOWN:

@@ -293,7 +293,9 @@ def _why_infrastructure(own: Sequence[tuple[Trial, Vote]], lost: int, void: int)
     if void and void == len(own):
         return f"no guest ever got to START: {own[-1][0].detail}"
     if len(own) >= SHARE_FROM and void + lost > SHARE_MAX * len(own):
-        return f"{void} trials never started and {lost} were lost, of {len(own)}"
+        return (
+            f"{void} never started and {lost} were lost, of {sentences.counted(len(own), 'trials')}"
+        )
     return None
 
 

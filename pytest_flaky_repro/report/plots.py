@@ -295,8 +295,8 @@ def survival(curve: Curve) -> Plot:
     return Plot(
         draw(paint),
         "Time to crash",
-        f"Kaplan-Meier curve of {curve.trials} trials: {crashes} crashed, {half}; the others are "
-        "counted as long as they ran.",
+        f"Kaplan-Meier curve of {counted(curve.trials, 'trials')}: {crashes} crashed, {half}; the "
+        "others are counted as long as they ran.",
         Table(
             ("seconds", "still running", "crashed then", "not crashed", "limits"),
             rows,
@@ -343,7 +343,7 @@ def timeline(bars: Sequence[Bar]) -> Plot:
     return Plot(
         draw(paint, min(HEIGHT, 1.25 + 0.24 * lanes) if single else HEIGHT),
         "Trials over time",
-        f"{len(bars)} trials {shown}, {lanes} at once at most: {counts}.",
+        f"{counted(len(bars), 'trials')} {shown}, {lanes} at once at most: {counts}.",
         Table((f"{unit}", *(look[0] for look in LOOKS.values())), table),
     )
 

@@ -158,7 +158,8 @@ def plots_of(finding: Finding) -> tuple[list[plots.Plot], list[str]]:
     elif others:
         longest = max(trial.exposure_s for trial in others)
         missing.append(
-            f"Time to crash: no trial crashed; {len(others)} were watched for up to {longest:.3g} s"
+            f"Time to crash: no trial crashed; {sentences.counted(len(others), 'trials')} ran for "
+            f"up to {longest:.3g} s"
         )
     bars = bars_of(list(zip(finding.runs, finding.votes, strict=True)))
     if bars:
@@ -278,7 +279,9 @@ def _splits(finding: Finding) -> list[Split]:
         said = AGREEMENT[hosts_agree(boots).verdict]
         splits.append(Split("boot", tuple(_row(*each) for each in worst), f"{len(boots)}: {said}"))
     else:
-        splits.append(Split("boot", (), f"{len(boots)} boots, each of one trial"))
+        splits.append(
+            Split("boot", (), f"{sentences.counted(len(boots), 'boots')}, each of one trial")
+        )
     parts = halves([vote for _, vote in own])
     said = AGREEMENT[hosts_agree(parts).verdict]
     splits.append(Split("half of the trials", tuple(_row(*p) for p in parts.items()), said))

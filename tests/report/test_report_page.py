@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.evidence import UNFINISHED
 from pytest_flaky_repro.report import page
 from pytest_flaky_repro.report.consoles import Excerpt, excerpt, visible
 from pytest_flaky_repro.stats import Design
@@ -81,6 +82,18 @@ def test_each_plot_has_a_name_a_description_and_its_numbers(evidence: Evidence) 
     ]
     assert all(re.search(r"<desc[^>]*>[^<]{20,}</desc>", drawing) for drawing in drawings)
     assert all(f"{title[0]} in numbers" in text for title in titles)
+
+
+def test_a_plot_s_note_is_told_once(evidence: Evidence) -> None:
+    evidence.add("sscss", console=PANIC)
+    assert render(evidence).count("Each bound holds at the campaign") == 1
+
+
+def test_what_we_stopped_ourselves_is_no_trial_of_the_harness(evidence: Evidence) -> None:
+    evidence.add("ssv", detail=UNFINISHED)
+    evidence.add("ssv", kernel="other")
+    cells = re.findall(r'<td class="num">([^<]*)</td>\n</tr>', render(evidence))
+    assert cells[:2] == ["", "1"]
 
 
 def test_plots_take_their_colours_from_the_page(evidence: Evidence) -> None:

@@ -304,7 +304,8 @@ def resolve(sources: Sources) -> Settings:
     for option in OPTIONS:
         values[option.name], names[option.name] = _resolve_one(option, sources)
     settings = Settings(values, names)
-    _refuse_idle(settings)
+    if sources.where:  # of a run as a whole nothing is idle yet: a marker may say how to boot
+        _refuse_idle(settings)
     return settings
 
 

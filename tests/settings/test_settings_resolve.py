@@ -153,6 +153,12 @@ def test_what_concerns_shared_boots_is_refused_while_nothing_shares_one(
     assert name in str(raised.value).partition(": it concerns")[0].lower()
 
 
+def test_for_the_run_as_a_whole_a_marker_may_still_say_how_to_boot() -> None:
+    assert resolve(Sources({}, {"batch": "4"}, {}, {}))["batch"] == 4
+    marked = Sources({"boot": "batch"}, {"batch": "4"}, {}, {}, "test_y")
+    assert resolve(marked)["boot"] == "batch"
+
+
 @pytest.mark.parametrize("boot", ["cold", "batch", "snapshot"])
 def test_whoever_says_how_to_boot_may_say_how_many_trials_share_one(boot: str) -> None:
     given = {"boot": boot, "batch": "4", "correlation": "0.1"}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.disk import is_full, why
 from pytest_flaky_repro.errors import InfrastructureError
 
 FULL = "No space left on device"  # strerror(ENOSPC), as every tool prints it
@@ -63,7 +64,7 @@ def run_build(
 def _cannot(folder: Path, error: OSError) -> InfrastructureError:
     where = error.filename or folder
     return InfrastructureError(
-        f"nothing can be built in {folder}: {where}: {error.strerror}. "
+        f"nothing can be built in {folder}: {where}: {why(error)}. "
         "Mend that, then go on with --repro-resume"
     )
 
@@ -108,7 +109,7 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 
 def _refuse_infrastructure(end: BuildEnd, argv: Sequence[str], folder: Path, log: Path) -> None:
-    if FULL in end.tail:
+    if FULL in end.tail or is_full(folder) or is_full(log.parent):
         raise InfrastructureError(
             f"the disk is full: {argv[0]} failed in {folder} ({log}). "
             "Free some space, then go on with --repro-resume"

@@ -1,0 +1,40 @@
+"""What a disk that cannot be written to is called: never a property of what is built."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pytest_flaky_repro.errors import InfrastructureError
+
+_SPARE = 1 << 20  # bytes: with less, a failed tool may have been unable even to say why
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """What fails in here for the disk's sake is an InfrastructureError that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise InfrastructureError(
+            f"{error.filename or folder}: {why(error)}. Free some space, or mend what it says, "
+            "then go on with --repro-resume"
+        ) from error
+
+
+def why(error: OSError) -> str:
+    """Its reason; one of shutil's has a list of them."""
+    if error.strerror:
+        return error.strerror
+    reasons = error.args[0] if error.args else []
+    return str(reasons[0][-1] if isinstance(reasons, list) and reasons else error)
+
+
+def is_full(folder: Path) -> bool:
+    """Whether nothing can be written there, even a few lines of a log."""
+    try:
+        return shutil.disk_usage(folder).free < _SPARE
+    except OSError:
+        return False

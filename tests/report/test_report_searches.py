@@ -35,7 +35,7 @@ def search(
         for trial in range(12):
             crashes = length > culprit and trial % 2 == 0
             outcome = TrialOutcome.CRASHED if crashes else TrialOutcome.SURVIVED
-            report = TrialReport(outcome, 1.0, seed=f"{trial}", title="", record=record)
+            report = TrialReport(outcome, 1.0, seed=f"{folder} {trial}", title="", record=record)
             ledger.trial(f"image {length}", report)
     ledger.skip(Subset(universe, 0b1010), "ld: undefined <symbol>", 0.5)
     if answer is not None:

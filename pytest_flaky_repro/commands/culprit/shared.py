@@ -50,22 +50,33 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         "--min-rate", default="0.01", metavar="P",
         help="give up when all bad crashes less often (default: 0.01)",
     )  # fmt: skip
-    search.add_argument("--max-trials", metavar="N", help="stop as unresolved after so many")
-    search.add_argument("--max-builds", metavar="N", help="stop as unresolved after so many")
-    search.add_argument("--budget", metavar="S", help="stop as unresolved after so many seconds")
+    of_all = "stop as unresolved after so many, those of earlier runs (--resume) included"
+    search.add_argument("--max-trials", metavar="N", help=of_all)
+    search.add_argument("--max-builds", metavar="N", help=of_all)
+    search.add_argument(
+        "--budget", metavar="S", help="stop as unresolved after so many seconds of this run"
+    )
     search.add_argument(
         "--strategy", choices=("prefix", "hash"), default="prefix",
         help="hash: one build for each of 32 bits of the names' SHA-1, for comparison",
     )  # fmt: skip
     search.add_argument("--evidence", metavar="DIR", help="where records go (default: .repro)")
-    search.add_argument("--resume", action="store_true", help="go on from an earlier run's records")
-    search.add_argument("--seed", metavar="TEXT", help="what the trials' seeds are made from")
+    search.add_argument(
+        "--resume", action="store_true",
+        help="go on from an earlier run's records; without it nothing of them counts",
+    )  # fmt: skip
+    search.add_argument(
+        "--seed", metavar="TEXT",
+        help="what the trials' seeds are made from (default: random, noted in the evidence)",
+    )  # fmt: skip
     search.add_argument("--json", action="store_true", help="for machines")
-    guests = parser.add_argument_group("trials in guests")
+    guests = parser.add_argument_group(
+        "trials in guests", "With --run-command, only --env, --trial-time and --jobs count."
+    )
     guests.add_argument("--reproducer", type=Path, metavar="PATH", help="what makes it crash")
     guests.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE",
-        help="for the reproducer's environment; repeatable",
+        help="for the environment of the reproducer, or of --run-command; repeatable",
     )  # fmt: skip
     guests.add_argument(
         "--initrd", action="append", default=None, metavar="PATH",
@@ -83,19 +94,20 @@ def search_options(options: argparse.Namespace) -> SearchOptions:
     """The search's own options, checked."""
     target = crash.Signature.parse(options.crash, "--crash") if options.crash else None
     return SearchOptions(
-        confidence=_value(options, "confidence", options_of.confidence),
-        noise=_value(options, "noise", options_of.noise_rate),
-        min_rate=_value(options, "min_rate", options_of.rate),
+        confidence=value_of(options, "confidence", options_of.confidence),
+        noise=value_of(options, "noise", options_of.noise_rate),
+        min_rate=value_of(options, "min_rate", options_of.rate),
         target=target,
-        max_trials=_value(options, "max_trials", options_of.count),
-        max_builds=_value(options, "max_builds", options_of.count),
-        seconds=_value(options, "budget", options_of.seconds),
+        max_trials=value_of(options, "max_trials", options_of.count),
+        max_builds=value_of(options, "max_builds", options_of.count),
+        seconds=value_of(options, "budget", options_of.seconds),
         strategy=options.strategy,
         resume=options.resume,
     )
 
 
-def _value(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) -> Any:
+def value_of(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) -> Any:
+    """An option's value, parsed; None when it was not given."""
     text = getattr(options, name)
     if text is None:
         return None
@@ -104,6 +116,14 @@ def _value(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) 
     except ValueError as error:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{flag} {text}: expected {error}") from None
+
+
+def environment_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The words of --env, checked."""
+    for text in options.env:
+        if not text.partition("=")[0] or "=" not in text:
+            raise UsageError(f"--env {text}: expected NAME=VALUE")
+    return tuple(options.env)
 
 
 def guest_settings(options: argparse.Namespace) -> Settings:
@@ -116,18 +136,20 @@ def guest_tester(options: argparse.Namespace, settings: Settings, title: str) ->
     """Guests that run ``--reproducer``."""
     if options.reproducer is None:
         raise UsageError("--reproducer PATH is needed: what trials run in the guest")
-    for text in options.env:
-        if not text.partition("=")[0] or "=" not in text:
-            raise UsageError(f"--env {text}: expected NAME=VALUE")
     root = Path.cwd()
     request = Request(
         item=f"trials of {title}",
         kernel=Kernel("none", root),  # each image brings its own
         reproducer=root / options.reproducer,
         rules=build_rules(settings, None, (0,)),
-        environment=tuple(options.env),
+        environment=environment_of(options),
     )
     return GuestTester(root, request, settings, options.seed)
+
+
+def check_guests(options: argparse.Namespace) -> None:
+    """What is wrong with the trials' options is said before anything is built."""
+    guest_tester(options, guest_settings(options), options.kind)
 
 
 def search(backend: Backend, options: argparse.Namespace) -> int:
@@ -157,6 +179,7 @@ def _one(backend: Backend, tester: Tester, asked: SearchOptions, evidence: Path)
             tester,
             asked,
             folder=evidence / folder_name(f"culprit {backend.title}"),
+            title=backend.title,
             watcher=display,
         )
     finally:

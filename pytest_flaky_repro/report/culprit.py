@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from pytest_flaky_repro.culprit.result import (
@@ -101,25 +102,30 @@ def _set_lines(found: CulpritSet, result: Result, *, many: bool) -> list[str]:
 
 
 def _confirmation(each: Confirmation, result: Result) -> list[str]:
-    trials = each.survived + each.crashed
-    seen = f"{each.crashed} of {trials} trials crashed"
     bounds = (
         f"rate {downwards(each.rate_lower)} to {upwards(each.rate_upper)} "
         f"at {confidence(result.confidence)} each"
     )
-    error = upwards(each.error)
-    name = printable(str(each.subset))
-    if each.claim is Claim.SUFFICIENT:
-        return [f"{name}: {seen} ({bounds}); that this was noise: {error}"]
-    if each.claim is Claim.NECESSARY:
-        why = "if it could crash, all survivals of it and of what contains it would have"
-        return [f"{name}: {seen}; {why} probability {error}"]
-    return [
-        (
-            f"{name}: {seen}; another culprit as frequent would have been missed with "
-            f"probability {error}"
+    words = str(each.subset)
+    return [confirmed(each.claim, words, each.survived, each.crashed, each.error, bounds)]
+
+
+def confirmed(
+    claim: Claim, subset: str, survived: int, crashed: int, error: float, bounds: str
+) -> str:
+    """What the trials of one image say for the answer, with the chance that they mislead."""
+    said = printable(f"{subset}: {crashed} of {survived + crashed} trials crashed")
+    if claim is Claim.SUFFICIENT:
+        return f"{said} ({bounds}); that this was noise: {upwards(error)}"
+    if claim is Claim.NECESSARY:
+        return (
+            f"{said}; if it could crash, all survivals of it and of what contains it would have "
+            f"probability {upwards(error)}"
         )
-    ]
+    return (
+        f"{said}; another culprit as frequent would have been missed with probability "
+        f"{upwards(error)}"
+    )
 
 
 def _unresolved(result: Result) -> list[str]:
@@ -216,5 +222,11 @@ def _odds(leader: Leader) -> str:
 
 
 def probability(value: float) -> str:
-    """Rounded down: 0.99987 -> 99.98%."""
-    return downwards(value) if value < 0.995 else f"{int(value * 10_000) / 100:g}%"
+    """Rounded down, to the first digit of the doubt: 0.99987 -> 99.98%, 0.9999921 -> 99.9992%."""
+    if value < 0.995:
+        return downwards(value)
+    shown = Decimal(repr(value)) * 100
+    doubt = 100 - shown
+    digits = max(2, -doubt.adjusted()) if doubt > 0 else 2
+    text = f"{shown.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}"
+    return f"{text.rstrip('0').rstrip('.')}%"

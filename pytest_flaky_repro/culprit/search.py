@@ -14,7 +14,7 @@ from pytest_flaky_repro.culprit.building import Builder, Image, Shape, Skipped
 from pytest_flaky_repro.culprit.candidates import Subset, Universe
 from pytest_flaky_repro.culprit.hashing import HashStrategy
 from pytest_flaky_repro.culprit.ledger import Book, Ledger, Question
-from pytest_flaky_repro.culprit.levels import Belief
+from pytest_flaky_repro.culprit.levels import ALL_GOOD, Belief
 from pytest_flaky_repro.culprit.reporting import result_of, view_of
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.strategy import Strategy
@@ -188,8 +188,16 @@ class _Search:
             advice = getattr(self._builder, "if_all_bad_fails", "")
             raise UsageError(
                 f"all bad cannot be built or tested: {reason}. Nothing can be found{advice}. "
+                f"{self._said_of_all_good()}"
                 "--resume remembers this: once it is mended, run without --resume"
             )
+
+    def _said_of_all_good(self) -> str:
+        """Whether it is only the bad variant that fails, where that is known."""
+        tallies = self._book.tallies
+        if ALL_GOOD in tallies.skipped:
+            return f"All good fails, too: {tallies.skipped[ALL_GOOD]}. "
+        return "All good can be tested. " if tallies.of(ALL_GOOD).trials else ""
 
     # ---- building
 

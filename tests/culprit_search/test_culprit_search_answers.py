@@ -181,6 +181,15 @@ def test_all_bad_that_does_not_build_is_an_error(masks: Any, coin: Any, tmp_path
         find(tmp_path, builder, coin([[17]], 0.5))
 
 
+def test_where_all_bad_fails_the_builder_may_know_better(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    builder = masks(60, broken=lambda subset: len(subset) == 60)
+    builder.if_all_bad_fails = ", unless some are left out"
+    with pytest.raises(UsageError, match="Nothing can be found, unless some are left out"):
+        find(tmp_path, builder, coin([[17]], 0.5))
+
+
 def test_what_changes_nothing_is_never_blamed_and_costs_no_trials(
     masks: Any, coin: Any, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from pytest_flaky_repro.commands.culprit.backend import Backend, Section, say
 from pytest_flaky_repro.commands.culprit.folders import build_folder
 from pytest_flaky_repro.commands.culprit.running import HELP, command_tester
+from pytest_flaky_repro.commands.culprit.shared import check_guests
 from pytest_flaky_repro.culprit.command_files import scripts_of
 from pytest_flaky_repro.culprit.commits.builder import CommitBuilder, merged_chains
 from pytest_flaky_repro.culprit.commits.builds import CommitBuilds, Recipe
@@ -50,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     """The search of the first-parent chain; merges are looked into afterwards."""
-    recipe = _recipe(options)
+    recipe, tester = _recipe(options), _tester(options)
     repository = Repository(options.repository)
     chain = repository.range(options.good, options.bad)
     if repository.is_dirty():
@@ -66,7 +67,7 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
         builds,
         (recipe.digest,),
         options.kernel,
-        _tester(options),
+        tester,
     )
     return search.backend(chain, "commits", iter(()))
 
@@ -89,6 +90,7 @@ def _default_folder(options: argparse.Namespace, repository: Repository) -> Path
 
 def _tester(options: argparse.Namespace) -> ProcessTester | None:
     if options.run_command is None:
+        check_guests(options)
         return None
     return command_tester(options, options.run_command, None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.commands.culprit.backend import Backend
 from pytest_flaky_repro.commands.culprit.running import HELP, command_tester
+from pytest_flaky_repro.commands.culprit.shared import check_guests
 from pytest_flaky_repro.culprit.building import Builder, Shape
 from pytest_flaky_repro.culprit.candidates import Candidate
 from pytest_flaky_repro.culprit.command_files import files_of, mentions
@@ -135,6 +136,7 @@ def _trials_in(options: argparse.Namespace) -> TrialsIn:
 
 def _tester(options: argparse.Namespace) -> ProcessTester | None:
     if options.run_command is None:
+        check_guests(options)
         return None
     command = f"cd {shlex.quote(str(Path.cwd()))} && {options.run_command}"
     return command_tester(options, command, Path.cwd())

@@ -19,15 +19,20 @@ from pytest_flaky_repro.culprit_guests import GuestTester
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import folder_name
 from pytest_flaky_repro.kernels import Kernel
+from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.report.culprit import report_data, report_lines
 from pytest_flaky_repro.report.sentences import printable
 from pytest_flaky_repro.request import Request, build_rules
-from pytest_flaky_repro.settings import Settings, Sources, resolve
+from pytest_flaky_repro.settings import AutoTime, Settings, Sources, resolve
 
 FOUND, NOT_FOUND, UNRESOLVED = 0, 1, 3  # 2 is bad input, and what failed
 GUEST_OPTIONS = (
     *("trial_time", "smp", "memory", "append", "initrd", "accel", "jobs", "machine", "boot"),
     *("boot_timeout", "hung", "crash_classes", "evidence", "qemu", "dask"),
+)
+_TRIAL_TIME = (
+    "seconds that a trial may take, after which it has survived (default: 10; of --run-command: "
+    "as many as it likes)"
 )
 EPILOG = """\
 exit status: 0 the culprit is found and confirmed; 1 it is not in these candidates, or nothing
@@ -87,7 +92,9 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
             continue
         option = options_of.BY_NAME[name]
         flag = "--" + name.replace("_", "-")
-        guests.add_argument(flag, metavar=option.metavar, help=option.help)
+        own = name == "trial_time"  # auto has nothing to learn from here
+        metavar, text = ("S", _TRIAL_TIME) if own else (option.metavar, option.help)
+        guests.add_argument(flag, metavar=metavar, help=text)
 
 
 def search_options(options: argparse.Namespace) -> SearchOptions:
@@ -148,8 +155,16 @@ def guest_tester(options: argparse.Namespace, settings: Settings, title: str) ->
 
 
 def check_guests(options: argparse.Namespace) -> None:
-    """What is wrong with the trials' options is said before anything is built."""
-    guest_tester(options, guest_settings(options), options.kind)
+    """What is wrong with trials in guests is said before anything is built."""
+    settings = guest_settings(options)
+    if isinstance(settings["trial_time"], AutoTime):
+        raise UsageError(
+            f"--trial-time {options.trial_time}: expected a positive number of seconds; how long "
+            "is best is learned from a known-bad kernel, which a search is yet to find"
+        )
+    if settings["dask"] is None:
+        find_emulator(settings["qemu"])
+    guest_tester(options, settings, options.kind)
 
 
 def search(backend: Backend, options: argparse.Namespace) -> int:

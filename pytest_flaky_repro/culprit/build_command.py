@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_flaky_repro.culprit.disk import is_full, why
+from pytest_flaky_repro.culprit.disk import NOTHING, SPARE, is_full, why
 from pytest_flaky_repro.errors import InfrastructureError
 
 FULL = "No space left on device"  # strerror(ENOSPC), as every tool prints it
@@ -56,9 +56,18 @@ def run_build(
     except OSError as error:
         raise _cannot(folder, error) from error
     end = BuildEnd(status, _tail(log))
+    if any(is_full(place, SPARE if status else NOTHING) for place in (folder, log.parent)):
+        raise _full(argv, folder, log)
     if status != 0:
         _refuse_infrastructure(end, argv, folder, log)
     return end
+
+
+def _full(argv: Sequence[str], folder: Path, log: Path) -> InfrastructureError:
+    return InfrastructureError(
+        f"the disk is full: {argv[0]} failed in {folder} ({log}). "
+        "Free some space, then go on with --repro-resume"
+    )
 
 
 def _cannot(folder: Path, error: OSError) -> InfrastructureError:
@@ -109,11 +118,8 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 
 def _refuse_infrastructure(end: BuildEnd, argv: Sequence[str], folder: Path, log: Path) -> None:
-    if FULL in end.tail or is_full(folder) or is_full(log.parent):
-        raise InfrastructureError(
-            f"the disk is full: {argv[0]} failed in {folder} ({log}). "
-            "Free some space, then go on with --repro-resume"
-        )
+    if FULL in end.tail:
+        raise _full(argv, folder, log)
     if end.status < 0 or any(text in end.tail for text in _KILLED):
         raise InfrastructureError(
             f"{argv[0]} or its compiler was killed in {folder} ({end.reason}; {log}). When memory "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,9 @@ from pathlib import Path
 
 from pytest_flaky_repro.errors import InfrastructureError
 
-_SPARE = 1 << 20  # bytes: with less, a failed tool may have been unable even to say why
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+SPARE = 1 << 20  # bytes: with less, a failed tool may have been unable even to say why
+NOTHING = 1 << 14  # with less, one that says nothing may have written half of its output
 
 
 @contextmanager
@@ -17,10 +20,12 @@ def writing(folder: Path) -> Iterator[None]:
     """What fails in here for the disk's sake is an InfrastructureError that names the place."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # somebody reads our output no longer: that is no disk
     except OSError as error:
+        mend = "Free some space" if error.errno in _FULL else "Mend that"
         raise InfrastructureError(
-            f"{error.filename or folder}: {why(error)}. Free some space, or mend what it says, "
-            "then go on with --repro-resume"
+            f"{error.filename or folder}: {why(error)}. {mend}, then go on with --repro-resume"
         ) from error
 
 
@@ -32,9 +37,9 @@ def why(error: OSError) -> str:
     return str(reasons[0][-1] if isinstance(reasons, list) and reasons else error)
 
 
-def is_full(folder: Path) -> bool:
+def is_full(folder: Path, spare: int = SPARE) -> bool:
     """Whether nothing can be written there, even a few lines of a log."""
     try:
-        return shutil.disk_usage(folder).free < _SPARE
+        return shutil.disk_usage(folder).free < spare
     except OSError:
         return False

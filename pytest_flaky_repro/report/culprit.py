@@ -66,7 +66,7 @@ def report_lines(result: Result) -> list[str]:
         lines.append(f"    {result.why}; a rate of {upwards(result.rate[2])} or more is ruled out")
     elif result.kind is Kind.NOT_HERE:
         lines += [
-            f"    {result.why}: P = {probability(result.probability)}",
+            f"    {result.why}: P = {probability(result.probability, result.confidence)}",
             "    what makes it crash is outside of the candidates, in what good and bad share",
         ]
     return [*lines, *_footer(result)]
@@ -95,7 +95,8 @@ def _set_lines(found: CulpritSet, result: Result, *, many: bool) -> list[str]:
     details = [c for c in found.candidates if c.detail]
     lines += [printable(f"    {c.name}: {c.detail}") for c in details]
     wanted = confidence(result.confidence)
-    lines.append(f"    P(culprit) = {probability(found.probability)}, asked for: {wanted}")
+    sure = probability(found.probability, result.confidence)
+    lines.append(f"    P(culprit) = {sure}, asked for: {wanted}")
     for each in found.confirmations:
         lines += [f"    {line}" for line in _confirmation(each, result)]
     return lines
@@ -221,12 +222,12 @@ def _odds(leader: Leader) -> str:
     return percent(leader.probability)
 
 
-def probability(value: float) -> str:
-    """Rounded down, to the first digit of the doubt: 0.99987 -> 99.98%, 0.9999921 -> 99.9992%."""
+def probability(value: float, asked: float = 0.99) -> str:
+    """Rounded down: 0.99987 -> 99.98%; where more is asked for, with as many digits as that has."""
     if value < 0.995:
         return downwards(value)
-    shown = Decimal(repr(value)) * 100
-    doubt = 100 - shown
-    digits = max(2, -doubt.adjusted()) if doubt > 0 else 2
-    text = f"{shown.quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR):f}"
+    wanted = Decimal(f"{100 * asked:.10f}").normalize()
+    digits = max(2, -int(wanted.as_tuple().exponent))
+    shown = (Decimal(repr(value)) * 100).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR)
+    text = f"{shown:f}"
     return f"{text.rstrip('0').rstrip('.')}%"

@@ -101,7 +101,7 @@ def _search(records: _Records) -> Search:
     ]
     return Search(
         title=f"Culprit search: {records.head['info'].get('title') or folder.name}",
-        word=_word(book.answer, suspects),
+        word=_word(book.answer, suspects, records.head["info"].get("confidence", 0.99)),
         lines=lines,
         head=("bad in the build", "crashed", "survived", "note"),
         rows=_rows(universe, book),
@@ -110,14 +110,14 @@ def _search(records: _Records) -> Search:
     )
 
 
-def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]]) -> str:
+def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]], asked: float) -> str:
     """What the newest run said at its end; before that, who is most suspect."""
     if answer:
         kind = Kind(answer["kind"])
         said = headline(kind, [found["names"] for found in answer["sets"]])
         if kind is Kind.UNRESOLVED:
             return f"{said}: {answer['why']}"
-        return f"{said} (P = {probability(answer['probability'])})"
+        return f"{said} (P = {probability(answer['probability'], asked)})"
     if not suspects:
         return "No candidate stands out: all bad never crashed, or was not run."
     name, chance = suspects[0]

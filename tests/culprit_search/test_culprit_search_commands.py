@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from pytest_flaky_repro.culprit.commanded import CommandBuilder, TrialsIn
 from pytest_flaky_repro.errors import InfrastructureError
 
 NAMES = [Candidate("a"), Candidate("b")]
-COPY = 'cat source > "$CULPRIT_OUTPUT"'
+COPY = 'cat s*e > "$CULPRIT_OUTPUT"'
 
 
 @pytest.fixture(autouse=True)
@@ -139,4 +140,11 @@ def test_equal_builds_are_one_image_unless_trials_look_at_the_names(
 def test_a_disk_that_cannot_be_written_to_is_named_with_the_mend() -> None:
     Path("builds").write_text("in the way")
     with pytest.raises(InfrastructureError, match=r"builds/subsets.*go on with --repro-resume"):
+        builder().build(subset("a"))
+
+
+def test_half_of_an_output_on_a_full_disk_is_no_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script without set -e ends well, whatever cat could not write."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InfrastructureError, match="the disk is full"):
         builder().build(subset("a"))

@@ -175,14 +175,17 @@ def test_names_of_candidates_are_text_in_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "asked", "shown"),
     [
-        (0.99, "99%"),
-        (0.99987, "99.98%"),
-        (0.9999921, "99.9992%"),
-        (0.99999, "99.999%"),
-        (1, "100%"),
+        (0.99, 0.99, "99%"),
+        (0.99987, 0.99, "99.98%"),
+        (0.9999999, 0.999, "99.99%"),
+        (0.9999921, 0.99999, "99.999%"),
+        (0.99999, 0.99999, "99.999%"),
+        (1.0, 0.99, "100%"),
     ],
 )
-def test_a_probability_shows_as_many_digits_as_it_is_sure_of(value: float, shown: str) -> None:
-    assert probability(value) == shown
+def test_a_probability_is_never_shown_below_what_was_asked_for(
+    value: float, asked: float, shown: str
+) -> None:
+    assert probability(value, asked) == shown

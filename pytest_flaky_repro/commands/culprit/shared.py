@@ -12,6 +12,7 @@ from pytest_flaky_repro import crash
 from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.commands.culprit.backend import Backend, say
 from pytest_flaky_repro.commands.culprit.showing import Display
+from pytest_flaky_repro.culprit.disk import writing
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import Tester
@@ -187,16 +188,17 @@ def search(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _one(backend: Backend, tester: Tester, asked: SearchOptions, evidence: Path) -> Result:
-    display = Display()
+    display, folder = Display(), evidence / folder_name(f"culprit {backend.title}")
     try:
-        return find_culprit(
-            backend.builder,
-            tester,
-            asked,
-            folder=evidence / folder_name(f"culprit {backend.title}"),
-            title=backend.title,
-            watcher=display,
-        )
+        with writing(folder):
+            return find_culprit(
+                backend.builder,
+                tester,
+                asked,
+                folder=folder,
+                title=backend.title,
+                watcher=display,
+            )
     finally:
         display.clear()
 

@@ -39,7 +39,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     argument("--kernel", metavar="PATH", help="the kernel it builds, in the tree: trials boot it")
     argument(
         "--run-command", metavar="CMD",
-        help=f"instead of guests: {HELP}. Without --trial-time it may take as long as it likes",
+        help=f"instead of guests: {HELP}, 125 could not be run; no limit of time without "
+        "--trial-time; side by side with others (--jobs 1: alone)",
     )  # fmt: skip
     argument(
         "--keep", action="append", default=[], metavar="PATH",

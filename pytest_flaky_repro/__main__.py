@@ -2,7 +2,15 @@
 
 import sys
 
-from pytest_flaky_repro.cli import main
+
+def _main() -> int:
+    try:
+        from pytest_flaky_repro.cli import main
+    except KeyboardInterrupt:  # before main could see to it
+        sys.stderr.write("flaky-repro: interrupted\n")
+        return 130
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_main())

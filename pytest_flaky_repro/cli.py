@@ -31,7 +31,15 @@ BROKEN_PIPE = 128 + signal.SIGPIPE  # no 0: that would be a verdict nobody read 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; the exit status is its own, 2 for bad input and for what failed."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        options = _parsed(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        print("flaky-repro: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return _run(options)
+
+
+def _parsed(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="flaky-repro", description="Probabilistic crash reproducers on real kernels."
     )
@@ -41,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary)
         if name == chosen:  # only this one's module is worth importing
             import_module(f"pytest_flaky_repro.commands.{name}").add(command)
-    options = parser.parse_args(words, argparse.Namespace(words=words))
+    return parser.parse_args(words, argparse.Namespace(words=words))
+
+
+def _run(options: argparse.Namespace) -> int:
     try:
         status: int = import_module(f"pytest_flaky_repro.commands.{options.command}").run(options)
         sys.stdout.flush()

@@ -41,7 +41,7 @@ class GuestTester:
     def __init__(
         self, root: Path, request: Request, settings: Settings, seed: str | None = None
     ) -> None:
-        self._root, self._request, self._settings, self._seed = root, request, settings, seed
+        self._root, self._request, self._settings, self.seed = root, request, settings, seed
         self._choice: Choice | None = None
         with told_by(request.named_by):
             payload = reproducers.prepare(
@@ -115,7 +115,7 @@ class GuestTester:
         return request, Settings(values, self._settings.sources)
 
     def _seeds(self, image: Image, already: int) -> str | None:
-        return None if self._seed is None else f"{self._seed} {image.id} {already}"
+        return None if self.seed is None else f"{self.seed} {image.id} {already}"
 
 
 def _order(experiment: Experiment, request: Request, seed: str) -> TrialOrder:

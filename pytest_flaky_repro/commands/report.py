@@ -50,8 +50,15 @@ def run(options: argparse.Namespace) -> int:
         print(f"{finding.told.word}  {visible(finding.verdict.subject.item)}{finding.mode}")
     for search in searches:
         print(f"{visible(search.title)}: {visible(search.word)}")
-    print(f"{counted(len(findings), 'campaigns')}: {options.output}")
+    print(f"{_counted(len(findings), len(searches))}: {options.output}")
     return 0
+
+
+def _counted(campaigns: int, searches: int) -> str:
+    parts = [counted(campaigns, "campaigns")] if campaigns or not searches else []
+    if searches:
+        parts.append(f"{searches} culprit {'search' if searches == 1 else 'searches'}")
+    return ", ".join(parts)
 
 
 def _records(findings: Sequence[Finding]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.disk import NOTHING, SPARE, is_full, why
 from pytest_flaky_repro.errors import InfrastructureError
 
 FULL = "No space left on device"  # strerror(ENOSPC), as every tool prints it
@@ -55,15 +56,24 @@ def run_build(
     except OSError as error:
         raise _cannot(folder, error) from error
     end = BuildEnd(status, _tail(log))
+    if any(is_full(place, SPARE if status else NOTHING) for place in (folder, log.parent)):
+        raise _full(argv, folder, log)
     if status != 0:
         _refuse_infrastructure(end, argv, folder, log)
     return end
 
 
+def _full(argv: Sequence[str], folder: Path, log: Path) -> InfrastructureError:
+    return InfrastructureError(
+        f"the disk is full: {argv[0]} failed in {folder} ({log}). "
+        "Free some space, then go on with --repro-resume"
+    )
+
+
 def _cannot(folder: Path, error: OSError) -> InfrastructureError:
     where = error.filename or folder
     return InfrastructureError(
-        f"nothing can be built in {folder}: {where}: {error.strerror}. "
+        f"nothing can be built in {folder}: {where}: {why(error)}. "
         "Mend that, then go on with --repro-resume"
     )
 
@@ -109,10 +119,7 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 
 def _refuse_infrastructure(end: BuildEnd, argv: Sequence[str], folder: Path, log: Path) -> None:
     if FULL in end.tail:
-        raise InfrastructureError(
-            f"the disk is full: {argv[0]} failed in {folder} ({log}). "
-            "Free some space, then go on with --repro-resume"
-        )
+        raise _full(argv, folder, log)
     if end.status < 0 or any(text in end.tail for text in _KILLED):
         raise InfrastructureError(
             f"{argv[0]} or its compiler was killed in {folder} ({end.reason}; {log}). When memory "

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.candidates import Subset, Universe
+from pytest_flaky_repro.culprit.command_files import changed_files
 from pytest_flaky_repro.culprit.result import CulpritSet, Kind
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
@@ -67,15 +69,18 @@ class Book:
     infrastructure: int = 0
     untestable: dict[str, str] = field(default_factory=dict)
     words: dict[int, str] = field(default_factory=dict)  # a subset, as its backend puts it
+    newest: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # builds of each subset
     answer: Mapping[str, Any] = field(default_factory=dict)  # until more is tried
+    _counted: set[tuple[str, str]] = field(default_factory=set)  # images and seeds
 
     def enter(self, kind: str, record: Mapping[str, Any]) -> None:
-        """Counts one record."""
+        """Counts one record. The same seed on the same image is the same trial, and counts once."""
         self.answer = record if kind == "answer" else {}
         if "words" in record:
             self.words[int(record["mask"], 16)] = record["words"]
         if kind == "build":
             self._build(int(record["mask"], 16), record["image"], record["seconds"])
+            self.newest[int(record["mask"], 16)] = record
         elif kind == "skip":
             self.tallies.skip(int(record["mask"], 16), record["reason"])
             self.seconds.skips.append(record["seconds"])
@@ -83,8 +88,21 @@ class Book:
             self.untestable[record["image"]] = record["reason"]
             for mask in self.tallies.masks[record["image"]]:
                 self.tallies.skip(mask, record["reason"])
-        elif kind == "trial":
+        elif kind == "trial" and not self._is_counted(record["image"], record["seed"]):
             self._trial(record["image"], record)
+
+    def _is_counted(self, image: str, seed: str) -> bool:
+        """Two runs, or machines, with one --seed repeat each other: that is no more evidence."""
+        if not seed:
+            return False
+        known = (image, seed) in self._counted
+        self._counted.add((image, seed))
+        return known
+
+    def images(self) -> dict[int, Image]:
+        """What was built of each subset, by whatever run, as far as it is still there."""
+        found = {mask: _image_of(record) for mask, record in self.newest.items()}
+        return {mask: image for mask, image in found.items() if image is not None}
 
     def _build(self, mask: int, image: str, seconds: float) -> None:
         if mask not in self.tallies.built:
@@ -118,6 +136,17 @@ class Book:
         return Signature(titles=frozenset(names)) if names else None
 
 
+def _image_of(record: Mapping[str, Any]) -> Image | None:
+    """What a record of a build names, if it is there: records of another machine's may be read."""
+    path = Path(record["kernel"])
+    if not record["kernel"]:  # nothing was built: words, say
+        return Image(record["image"])
+    if not path.exists():
+        return None
+    kernel = path if path.is_file() else None
+    return Image(record["image"], kernel, artefact=record.get("artefact", record["kernel"]))
+
+
 class Ledger:
     """Writes a file of its own, and keeps the book of it and of those it goes on from."""
 
@@ -131,6 +160,7 @@ class Ledger:
         info: Mapping[str, Any],
     ) -> None:
         self.book = Book()
+        self._files = info.get("files", {})
         self.continues = self._replay(folder, question) if resume else ()
         self._journal = Journal(folder, "search", AGAIN)
         self.path = self._journal.path
@@ -153,18 +183,21 @@ class Ledger:
             if not records or records[0]["type"] != "search":
                 continue  # a run that died before its head was whole asked for nothing
             if records[0]["question"] != question.digest:
-                others.append((path, records[0]))
+                if any(record["type"] == "trial" for record in records):
+                    others.append((path, records[0]))  # else there is nothing to be added up
                 continue
             refuse_if_written(path, "--resume")
             for record in records[1:]:
                 self.book.enter(record["type"], record)
             found.append(path.name)
         if others and not found:
-            raise _another_question(*others[-1], question)
+            raise _another_question(*others[-1], question, self._files)
         return tuple(found)
 
-    def build(self, subset: Subset, image: str, seconds: float, kernel: str) -> None:
-        facts = {"image": image, "seconds": seconds, "kernel": kernel}
+    def build(
+        self, subset: Subset, image: str, seconds: float, kernel: str, artefact: str = ""
+    ) -> None:
+        facts = {"image": image, "seconds": seconds, "kernel": kernel, "artefact": artefact}
         self._enter("build", _named(subset) | facts)
 
     def skip(self, subset: Subset, reason: str, seconds: float) -> None:
@@ -181,7 +214,7 @@ class Ledger:
         """How this run ended: for readers. A search that goes on thinks for itself."""
         facts = {
             "kind": kind.value,
-            "sets": [{"names": found.names, "probability": found.probability} for found in sets],
+            "sets": [_answered(found) for found in sets],
             "probability": probability,
             "why": why,
             "at": now(),
@@ -196,11 +229,30 @@ class Ledger:
         self.book.enter(kind, record)
 
 
+def _answered(found: CulpritSet) -> dict[str, Any]:
+    confirmations = [
+        {
+            **_named(each.subset),
+            "claim": each.claim.value,
+            "survived": each.survived,
+            "crashed": each.crashed,
+            "error": each.error,
+            "rate_lower": each.rate_lower,
+            "rate_upper": each.rate_upper,
+        }
+        for each in found.confirmations
+    ]
+    parts = {"names": found.names, "probability": found.probability}
+    return parts | {"confirmations": confirmations}
+
+
 def _named(subset: Subset) -> dict[str, str]:
     return {"mask": f"{subset.mask:x}", "words": str(subset)}
 
 
-def _another_question(path: Path, head: Mapping[str, Any], question: Question) -> UsageError:
+def _another_question(
+    path: Path, head: Mapping[str, Any], question: Question, files: Mapping[str, str]
+) -> UsageError:
     words = {
         "universe": "the candidates or their order",
         "builder": "what they are built from",
@@ -209,7 +261,10 @@ def _another_question(path: Path, head: Mapping[str, Any], question: Question) -
     }
     now_asked = asdict(question)
     changed = [word for key, word in words.items() if head.get(key) != now_asked[key]]
+    edited = changed_files(head.get("info", {}).get("files", {}), files)
+    named = f" (by the content of {', '.join(edited)})" if edited else ""
     return UsageError(
-        f"--resume: {path} holds evidence of another search: {' and '.join(changed)} changed, and "
-        "its trials cannot be added up. Run without --resume to start anew (the old evidence stays)"
+        f"--resume: {path} holds evidence of another search: {' and '.join(changed)} changed"
+        f"{named}, and its trials cannot be added up. Run without --resume to start anew (the old "
+        "evidence stays)"
     )

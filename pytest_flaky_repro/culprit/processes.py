@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import secrets
 import select
 import shutil
 import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,28 +28,43 @@ _SHELL_SIGNAL = 128  # the shell's status for a command that died of signal n is
 _LAST_SIGNAL = 64
 _IN_A_ROW = 3
 _TAIL = 4096
+_DAY_S = 86400.0  # poll(2) counts milliseconds in an int
 
 
 class ProcessTester:
     """Runs a shell command for each trial.
 
     Its folder is the image's artefact, if that is one. Exit status 0, or still running after
-    ``time_limit`` seconds, is survived; 125, 126 and 127 teach nothing (three in a row: the image
-    cannot be tested); any other status and any signal is a crash titled ``exit status N`` or
-    ``signal NAME``. The command finds ``CULPRIT_ARTEFACT``, ``REPRO_SEED`` (the trial's own) and
-    the image's words in its environment. ``jobs`` run at once; what a trial leaves running is
-    killed at its end.
+    ``time_limit`` seconds (None: it may take as long as it likes), is survived; 125 teaches nothing
+    (three in a row: the image cannot be tested); 126 and 127, a command that is not there, are an
+    InfrastructureError; any other status and any signal is a crash titled ``exit status N`` or
+    ``signal NAME``. The command finds ``CULPRIT_ARTEFACT``, ``REPRO_SEED`` (the trial's own), the
+    image's words and those of ``environment`` (``NAME=VALUE``). ``jobs`` run at once; what a trial
+    leaves running is killed at its end. ``seed`` None: a random one. ``files`` are what the command
+    names, by their digests.
     """
 
-    def __init__(self, command: str, time_limit: float, jobs: int = 1, seed: str = "") -> None:
+    def __init__(
+        self,
+        command: str,
+        time_limit: float | None = None,
+        jobs: int = 1,
+        seed: str | None = None,
+        *,
+        environment: Sequence[str] = (),
+        files: Mapping[str, str] | None = None,
+    ) -> None:
         self._command = command
         self._time_limit = time_limit
         self._jobs = jobs
-        self._seed = seed
+        self.seed = seed if seed is not None else secrets.token_hex(8)
+        self._environment = tuple(environment)
+        self.files = dict(files or {})
 
     @property
     def identity(self) -> str:
-        facts = json.dumps(["process", self._command, self._time_limit])
+        how = [self._command, self._time_limit, self._environment, self.files]
+        facts = json.dumps(["process", *how])
         return hashlib.sha256(facts.encode()).hexdigest()
 
     def run(
@@ -80,11 +97,11 @@ class ProcessTester:
         return None
 
     def _launch(self, image: Image, ticket: int) -> _Running:
-        seed = hashlib.sha256(f"{self._seed} {image.id} {ticket}".encode()).hexdigest()[:16]
+        seed = hashlib.sha256(f"{self.seed} {image.id} {ticket}".encode()).hexdigest()[:16]
         artefact = Path(image.artefact) if image.artefact else None
         environment = {
             **os.environ,
-            **dict(word.split("=", 1) for word in image.environment),
+            **dict(word.split("=", 1) for word in (*self._environment, *image.environment)),
             "REPRO_SEED": seed,
             "CULPRIT_ARTEFACT": image.artefact,
         }
@@ -127,7 +144,7 @@ class _Running:
 
 
 def _start(
-    command: str, folder: Path, environment: Mapping[str, str], seed: str, time_limit: float
+    command: str, folder: Path, environment: Mapping[str, str], seed: str, time_limit: float | None
 ) -> _Running:
     setpriv = shutil.which("setpriv")
     tied = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
@@ -146,7 +163,8 @@ def _start(
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     now = time.monotonic()
-    return _Running(process, os.pidfd_open(process.pid), seed, now, now + time_limit)
+    deadline = now + time_limit if time_limit is not None else math.inf
+    return _Running(process, os.pidfd_open(process.pid), seed, now, deadline)
 
 
 def _first_ended(running: deque[_Running]) -> _Running:
@@ -169,7 +187,7 @@ def _first_ended(running: deque[_Running]) -> _Running:
         if left <= 0:
             first.time_over = True
             first.ended = time.monotonic()
-        for descriptor, _ in poll.poll(max(0.0, left) * 1000 + 1):
+        for descriptor, _ in poll.poll(min(max(0.0, left), _DAY_S) * 1000 + 1):
             if descriptor in ends:
                 ends[descriptor].ended = ends[descriptor].ended or time.monotonic()
                 poll.unregister(descriptor)
@@ -202,13 +220,24 @@ def _judge(trial: _Running, target: Signature | None) -> TrialReport:
     said = trial.tail.decode("utf-8", "replace").strip().rpartition("\n")[2]
     if trial.time_over or status == 0:
         return TrialReport(TrialOutcome.SURVIVED, seconds, trial.seed)
-    if status == CANNOT_TEST or status in NOT_RUN:
-        why = NOT_RUN.get(status, f"the command says that it cannot test (exit {CANNOT_TEST})")
+    if status in NOT_RUN:
+        raise InfrastructureError(_not_run(status, said))
+    if status == CANNOT_TEST:
+        why = f"the command says that it cannot test (exit {CANNOT_TEST})"
         detail = f"{why}: {said}" if said else why
         return TrialReport(TrialOutcome.INFRASTRUCTURE, seconds, trial.seed, detail=detail)
     title = _title(status)
     outcome = TrialOutcome.CRASHED if _is_wanted(title, target) else TrialOutcome.OTHER
     return TrialReport(outcome, seconds, trial.seed, title, detail=said)
+
+
+def _not_run(status: int, said: str) -> str:
+    """Nothing that an image could be blamed for: what is not there today may be tomorrow."""
+    what = f"{NOT_RUN[status]} (exit {status}{f': {said}' if said else ''})"
+    return (
+        f"a trial cannot be run: {what}. Nothing was noted of it: mend --run-command, then go on "
+        f"with --resume; where one build lacks what it needs, have it exit {CANNOT_TEST}"
+    )
 
 
 def _is_wanted(title: str, target: Signature | None) -> bool:

@@ -102,6 +102,7 @@ def result_of(
     book: Book,
     *,
     images: Mapping[int, Image],
+    resume: str,
     evidence: Path,
     signature: str,
 ) -> Result:
@@ -136,7 +137,7 @@ def result_of(
         others=dict(book.others),
         skipped=tuple((Subset(universe, mask), reason) for mask, reason in skipped),
         evidence=evidence,
-        resume="--resume" if answer.kind is Kind.UNRESOLVED else "",
+        resume=resume if answer.kind is Kind.UNRESOLVED else "",
     )
 
 
@@ -154,12 +155,10 @@ class _Confirming:
             before = (1 << last - 1) - 1
             error = found.rates.miss(self._survivals(before))
             return [
-                self._confirmation(Claim.SUFFICIENT, (1 << last) - 1, 1 - found.probability),
+                self._sufficient(found, (1 << last) - 1),
                 self._confirmation(Claim.NECESSARY, before, error),
             ]
-        tally = self._book.tallies.of(found.mask)
-        noise = 1 / max(1.0, found.rates.odds(tally.survived, tally.crashed))
-        parts = [self._confirmation(Claim.SUFFICIENT, found.mask, noise)]
+        parts = [self._sufficient(found, found.mask)]
         for member in found.members if len(found.members) > 1 else ():
             mask = found.mask & ~(1 << member)
             error = found.rates.miss(self._survivals(mask))
@@ -173,6 +172,11 @@ class _Confirming:
                 error = min(1.0, rates.odds(left.survived, left.crashed))
                 parts.append(self._confirmation(Claim.COMPLETE, rest, error))
         return parts
+
+    def _sufficient(self, found: FoundSet, mask: int) -> Confirmation:
+        tally = self._book.tallies.of(mask)
+        noise = 1 / max(1.0, found.rates.odds(tally.survived, tally.crashed))
+        return self._confirmation(Claim.SUFFICIENT, mask, noise)
 
     def _survivals(self, mask: int) -> int:
         return superset_survivals(mask, self._book.tallies)

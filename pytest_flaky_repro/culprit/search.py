@@ -14,7 +14,7 @@ from pytest_flaky_repro.culprit.building import Builder, Image, Shape, Skipped
 from pytest_flaky_repro.culprit.candidates import Subset, Universe
 from pytest_flaky_repro.culprit.hashing import HashStrategy
 from pytest_flaky_repro.culprit.ledger import Book, Ledger, Question
-from pytest_flaky_repro.culprit.levels import Belief
+from pytest_flaky_repro.culprit.levels import ALL_GOOD, Belief
 from pytest_flaky_repro.culprit.reporting import result_of, view_of
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.strategy import Strategy
@@ -25,6 +25,7 @@ from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.stats.search.planning import Costs
 from pytest_flaky_repro.stats.search.rates import NOISE_FLOOR
 
+RESUME = "--resume"
 UNMEASURED_BUILD = 10.0  # trials that a build is taken to cost before one was timed
 
 
@@ -64,16 +65,19 @@ def find_culprit(
     options: SearchOptions | None = None,
     *,
     folder: Path,
+    title: str = "",
     watcher: Watcher | None = None,
     should_stop: Callable[[], str | None] = lambda: None,
 ) -> Result:
     """Searches until the culprit is known at the confidence asked for, or a budget is spent.
 
-    Evidence goes to ``folder``, append-only; with ``options.resume`` what is there is gone on
-    from. KeyboardInterrupt passes through with everything on disk. Raises UsageError for input
-    that no search could use and InfrastructureError when the harness cannot go on.
+    Evidence goes to ``folder``, append-only, and is called ``title`` in reports; with
+    ``options.resume`` what is there is gone on from. KeyboardInterrupt passes through with
+    everything on disk. Raises UsageError for input that no search could use and
+    InfrastructureError when the harness cannot go on.
     """
-    search = _Search(builder, tester, options or SearchOptions(), folder, watcher, should_stop)
+    options = options or SearchOptions()
+    search = _Search(builder, tester, options, folder, title, watcher, should_stop)
     try:
         return search.run()
     finally:
@@ -81,7 +85,11 @@ def find_culprit(
 
 
 class _EnoughError(Exception):
-    """A budget is spent, or somebody asks to stop."""
+    """A budget is spent, or somebody asks to stop; ``resume`` is how to go on."""
+
+    def __init__(self, why: str, resume: str = RESUME) -> None:
+        super().__init__(why)
+        self.resume = resume
 
 
 @dataclass
@@ -108,6 +116,7 @@ class _Search:
         tester: Tester,
         options: SearchOptions,
         folder: Path,
+        title: str,
         watcher: Watcher | None,
         should_stop: Callable[[], str | None],
     ) -> None:
@@ -124,7 +133,13 @@ class _Search:
         self._strategy = self._decider()
         crash = str(options.target) if options.target is not None else None
         question = Question(self._universe.digest, builder.identity, tester.identity, crash)
-        info = {"confidence": options.confidence, "strategy": options.strategy}
+        info = {
+            "title": title,
+            "confidence": options.confidence,
+            "strategy": options.strategy,
+            "seed": getattr(tester, "seed", None),
+            "files": {**getattr(builder, "files", {}), **getattr(tester, "files", {})},
+        }
         self._ledger = Ledger(folder, question, self._universe, resume=options.resume, info=info)
         self._images: dict[int, Image] = {}
         self._clock = _Clock()
@@ -133,9 +148,11 @@ class _Search:
         self._ledger.close()
 
     def run(self) -> Result:
+        resume = RESUME
         try:
             answer = self._search()
         except _EnoughError as enough:
+            resume = enough.resume
             self._strategy.step(self._book.tallies, self._costs())  # what is known by now
             found = self._strategy.found
             answer = Answer(Kind.UNRESOLVED, found, self._best(), str(enough))
@@ -146,7 +163,8 @@ class _Search:
             self._universe,
             self._aim,
             self._book,
-            images=self._images,
+            images={**self._book.images(), **self._images},
+            resume=resume,
             evidence=self._ledger.path,
             signature=str(self._target() or ""),
         )
@@ -167,7 +185,19 @@ class _Search:
     def _refuse_unusable(self) -> None:
         reason = self._book.tallies.skipped.get(self._aim.everything)
         if reason is not None:
-            raise UsageError(f"all bad cannot be built or tested: {reason}. Nothing can be found")
+            advice = getattr(self._builder, "if_all_bad_fails", "")
+            raise UsageError(
+                f"all bad cannot be built or tested: {reason}. Nothing can be found{advice}. "
+                f"{self._said_of_all_good()}"
+                "--resume remembers this: once it is mended, run without --resume"
+            )
+
+    def _said_of_all_good(self) -> str:
+        """Whether it is only the bad variant that fails, where that is known."""
+        tallies = self._book.tallies
+        if ALL_GOOD in tallies.skipped:
+            return f"All good fails, too: {tallies.skipped[ALL_GOOD]}. "
+        return "All good can be tested. " if tallies.of(ALL_GOOD).trials else ""
 
     # ---- building
 
@@ -176,6 +206,8 @@ class _Search:
         mask, tallies = query.mask, self._book.tallies
         if mask in self._images:
             return self._images[mask]
+        if mask not in tallies.built:
+            self._check_builds()
         subset = Subset(self._universe, mask)
         self._see(query, Activity.BUILDING)
         began = time.monotonic()
@@ -187,7 +219,8 @@ class _Search:
             return None
         is_known = built.id in tallies.images and built.id not in tallies.built.get(mask, ())
         if built.id not in tallies.built.get(mask, ()):
-            self._ledger.build(subset, built.id, seconds, str(built.kernel or built.artefact))
+            kernel = str(built.kernel or built.artefact)
+            self._ledger.build(subset, built.id, seconds, kernel, built.artefact)
         self._images[mask] = built
         self._see(query, Activity.BUILT)
         return None if is_known else built
@@ -216,7 +249,8 @@ class _Search:
             self._ledger.untestable(image.id, ended.reason)
         elif self._book.reported[image.id] == before:
             raise UsageError(
-                "the tester ran no trial and did not say why: expected reports, or Untestable"
+                "the tester ran no trial and did not say why: expected reports, each with a "
+                "seed of its own or none, or Untestable"
             )
 
     def _target(self) -> Signature | None:
@@ -244,16 +278,18 @@ class _Search:
     def _check_budget(self) -> None:
         options, book = self._options, self._book
         why = self._should_stop()
-        trials = len(book.seconds.survivals) + len(book.seconds.crashes)
-        if why is None and options.max_trials is not None and trials >= options.max_trials:
-            why = f"the budget of {options.max_trials} trials is spent (--max-trials)"
-        builds = len(book.seconds.builds)
-        if why is None and options.max_builds is not None and builds > options.max_builds:
-            why = f"the budget of {options.max_builds} builds is spent (--max-builds)"
-        if why is None and options.seconds is not None and self._clock.elapsed_s > options.seconds:
-            why = f"the budget of {options.seconds:g} s is spent (--budget)"
         if why is not None:
             raise _EnoughError(why)
+        trials = len(book.seconds.survivals) + len(book.seconds.crashes)
+        if options.max_trials is not None and trials >= options.max_trials:
+            raise _spent(options.max_trials, "trials", "--max-trials")
+        if options.seconds is not None and self._clock.elapsed_s > options.seconds:
+            raise _EnoughError(f"the budget of {options.seconds:g} s is spent (--budget)")
+
+    def _check_builds(self) -> None:
+        most = self._options.max_builds
+        if most is not None and len(self._book.seconds.builds) >= most:
+            raise _spent(most, "builds", "--max-builds")
 
     # ---- what is seen
 
@@ -289,6 +325,12 @@ class _Search:
         if self._builder.shape is not Shape.SET:
             raise UsageError("--strategy hash needs any subset; here only prefixes can be built")
         return HashStrategy(self._aim, [candidate.name for candidate in self._universe])
+
+
+def _spent(number: int, what: str, option: str) -> _EnoughError:
+    """Of a budget for all runs of a search: going on with the same one would do nothing."""
+    why = f"the budget of {number} {what} is spent ({option}), all runs together"
+    return _EnoughError(why, f"{RESUME} and a larger {option}")
 
 
 def _mean(values: list[float], otherwise: float) -> float:

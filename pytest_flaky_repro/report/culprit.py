@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 from pytest_flaky_repro.culprit.result import (
@@ -67,7 +68,7 @@ def report_lines(result: Result) -> list[str]:
         lines.append(f"    {result.why}; a rate of {upwards(result.rate[2])} or more is ruled out")
     elif result.kind is Kind.NOT_HERE:
         lines += [
-            f"    {result.why}: P = {probability(result.probability)}",
+            f"    {result.why}: P = {probability(result.probability, result.confidence)}",
             "    what makes it crash is outside of the candidates, in what good and bad share",
         ]
     return [*lines, *_footer(result)]
@@ -96,32 +97,38 @@ def _set_lines(found: CulpritSet, result: Result, *, many: bool) -> list[str]:
     details = [c for c in found.candidates if c.detail]
     lines += [printable(f"    {c.name}: {c.detail}") for c in details]
     wanted = confidence(result.confidence)
-    lines.append(f"    P(culprit) = {probability(found.probability)}, asked for: {wanted}")
+    sure = probability(found.probability, result.confidence)
+    lines.append(f"    P(culprit) = {sure}, asked for: {wanted}")
     for each in found.confirmations:
         lines += [f"    {line}" for line in _confirmation(each, result)]
     return lines
 
 
 def _confirmation(each: Confirmation, result: Result) -> list[str]:
-    trials = each.survived + each.crashed
-    seen = f"{each.crashed} of {trials} trials crashed"
     bounds = (
         f"rate {downwards(each.rate_lower)} to {upwards(each.rate_upper)} "
         f"at {confidence(result.confidence)} each"
     )
-    error = upwards(each.error)
-    name = printable(str(each.subset))
-    if each.claim is Claim.SUFFICIENT:
-        return [f"{name}: {seen} ({bounds}); that this was noise: {error}"]
-    if each.claim is Claim.NECESSARY:
-        why = "if it could crash, all survivals of it and of what contains it would have"
-        return [f"{name}: {seen}; {why} probability {error}"]
-    return [
-        (
-            f"{name}: {seen}; another culprit as frequent would have been missed with "
-            f"probability {error}"
+    words = str(each.subset)
+    return [confirmed(each.claim, words, each.survived, each.crashed, each.error, bounds)]
+
+
+def confirmed(
+    claim: Claim, subset: str, survived: int, crashed: int, error: float, bounds: str
+) -> str:
+    """What the trials of one image say for the answer, with the chance that they mislead."""
+    said = printable(f"{subset}: {crashed} of {survived + crashed} trials crashed")
+    if claim is Claim.SUFFICIENT:
+        return f"{said} ({bounds}); that this was noise: {upwards(error)}"
+    if claim is Claim.NECESSARY:
+        return (
+            f"{said}; if it could crash, all survivals of it and of what contains it would have "
+            f"probability {upwards(error)}"
         )
-    ]
+    return (
+        f"{said}; another culprit as frequent would have been missed with probability "
+        f"{upwards(error)}"
+    )
 
 
 def _unresolved(result: Result) -> list[str]:
@@ -219,6 +226,12 @@ def _odds(leader: Leader) -> str:
     return percent(leader.probability)
 
 
-def probability(value: float) -> str:
-    """Rounded down: 0.99987 -> 99.98%."""
-    return downwards(value) if value < 0.995 else f"{int(value * 10_000) / 100:g}%"
+def probability(value: float, asked: float = 0.99) -> str:
+    """Rounded down: 0.99987 -> 99.98%; where more is asked for, with as many digits as that has."""
+    if value < 0.995:
+        return downwards(value)
+    wanted = Decimal(f"{100 * asked:.10f}").normalize()
+    digits = max(2, -int(wanted.as_tuple().exponent))
+    shown = (Decimal(repr(value)) * 100).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR)
+    text = f"{shown:f}"
+    return f"{text.rstrip('0').rstrip('.')}%"

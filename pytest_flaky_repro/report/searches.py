@@ -11,10 +11,11 @@ from pytest_flaky_repro.culprit.aim import Aim
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import FILES, Book
 from pytest_flaky_repro.culprit.links import Link, Seen
-from pytest_flaky_repro.culprit.result import Kind
+from pytest_flaky_repro.culprit.result import Claim, Kind
 from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.report import plots
-from pytest_flaky_repro.report.culprit import headline, probability
+from pytest_flaky_repro.report.culprit import confirmed, headline, probability
+from pytest_flaky_repro.report.sentences import confidence, downwards, upwards
 from pytest_flaky_repro.stats.search.chain import Chain, Prior
 from pytest_flaky_repro.stats.search.rates import learned_rates
 
@@ -46,8 +47,7 @@ class Search:
 class _Records:
     """The files of one question, read."""
 
-    candidates: Sequence[str]
-    weights: Sequence[float]  # none in evidence of before they were written down
+    head: Mapping[str, Any]
     files: list[Path] = field(default_factory=list)
     book: Book = field(default_factory=Book)
     campaigns: set[Path] = field(default_factory=set)
@@ -61,9 +61,7 @@ def searches_below(folders: Iterable[Path]) -> list[Search]:
         if not records or records[0]["type"] != "search":
             continue  # a run that died before its head was whole tried nothing
         question = str(records[0]["question"])
-        head = records[0]
-        fresh = _Records(head["candidates"], head.get("weights", ()))
-        known = found.setdefault(question, fresh)
+        known = found.setdefault(question, _Records(records[0]))
         known.files.append(file)
         for record in records[1:]:
             known.book.enter(record["type"], record)
@@ -77,9 +75,11 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _search(records: _Records) -> Search:
-    weights = records.weights or [1.0] * len(records.candidates)
-    pairs = zip(records.candidates, weights, strict=True)
+    names = records.head["candidates"]
+    weights = records.head.get("weights") or [1.0] * len(names)  # none in the oldest evidence
+    pairs = zip(names, weights, strict=True)
     universe = Universe([Candidate(name, weight) for name, weight in pairs])
+    folder = records.files[-1].parent
     book, drawn = records.book, []
     suspects = _suspects(universe, book)
     prefixes = _prefixes(universe, book)
@@ -95,12 +95,13 @@ def _search(records: _Records) -> Search:
             f"{len(universe)} candidates, {builds} subsets built, {skips} that could not be; "
             f"{trials} trials, {crashes} of them crashed."
         ),
+        *_confirmed(book.answer, records.head["info"]),
         MEANING,
         *(f"Evidence: {file}" for file in records.files[-3:]),
     ]
     return Search(
-        title=f"Culprit search: {records.files[-1].parent.name}",
-        word=_word(book.answer, suspects),
+        title=f"Culprit search: {records.head['info'].get('title') or folder.name}",
+        word=_word(book.answer, suspects, records.head["info"].get("confidence", 0.99)),
         lines=lines,
         head=("bad in the build", "crashed", "survived", "note"),
         rows=_rows(universe, book),
@@ -109,28 +110,48 @@ def _search(records: _Records) -> Search:
     )
 
 
-def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]]) -> str:
+def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]], asked: float) -> str:
     """What the newest run said at its end; before that, who is most suspect."""
     if answer:
         kind = Kind(answer["kind"])
         said = headline(kind, [found["names"] for found in answer["sets"]])
         if kind is Kind.UNRESOLVED:
             return f"{said}: {answer['why']}"
-        return f"{said} (P = {probability(answer['probability'])})"
+        return f"{said} (P = {probability(answer['probability'], asked)})"
     if not suspects:
         return "No candidate stands out: all bad never crashed, or was not run."
     name, chance = suspects[0]
     return f"Most suspect: {name} ({100 * chance:.3g}%)"
 
 
+def _confirmed(answer: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
+    """What the newest answer rests on: each confirming image's trials, and the chance of error."""
+    lines = []
+    for each in (c for found in answer.get("sets", ()) for c in found.get("confirmations", ())):
+        bounds = f"rate {downwards(each['rate_lower'])} to {upwards(each['rate_upper'])}"
+        if "confidence" in info:
+            bounds += f" at {confidence(info['confidence'])} each"
+        seen = (each["words"], each["survived"], each["crashed"], each["error"])
+        lines.append(confirmed(Claim(each["claim"]), *seen, bounds))
+    return lines
+
+
 def _rows(universe: Universe, book: Book) -> list[tuple[str, ...]]:
-    """A row for each subset, the largest first."""
-    masks = sorted({*book.tallies.built, *book.tallies.skipped}, key=lambda m: -m.bit_count())
+    """A row for each subset, the largest first; what equal images share is said."""
+    tallies = book.tallies
+    masks = sorted({*tallies.built, *tallies.skipped}, key=lambda m: -m.bit_count())
     rows: list[tuple[str, ...]] = []
+    first: dict[str, str] = {}  # who was shown first with an image
     for mask in masks[:ROWS_MOST]:
-        tally = book.tallies.of(mask)
-        note = book.tallies.skipped.get(mask, "")
         words = book.words.get(mask) or str(Subset(universe, mask))
+        images = tallies.built.get(mask, ())
+        same = [first[image] for image in images if image in first]
+        notes = [tallies.skipped.get(mask, "")]
+        notes += [f"the same build as {other}: the same trials" for other in same]
+        for image in images:
+            first.setdefault(image, words)
+        tally = tallies.of(mask)
+        note = "; ".join(filter(None, notes))
         rows.append((words, f"{tally.crashed}", f"{tally.survived}", note))
     if len(masks) > ROWS_MOST:
         rows.append((f"{len(masks) - ROWS_MOST} more", "", "", ""))

@@ -133,3 +133,17 @@ def test_a_command_speaks_of_its_own_options() -> None:
     options = argparse.Namespace(smp=2, trial_time="1")
     said = "--repro-smp 2, --repro-trial-time; --repro-noise, --repro-smpx"
     assert own_words(said, options) == "--smp 2, --trial-time; --repro-noise, --repro-smpx"
+
+
+@pytest.mark.parametrize("where", ["add", "run"])
+def test_ctrl_c_while_modules_are_imported_is_a_line_and_130(
+    command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"pytest_flaky_repro.commands.combine.{where}", interrupted)
+    ran = command("combine", ".")
+    assert ran.status == 130
+    assert ran.err.endswith(": interrupted\n")
+    assert ran.err.count("\n") == 1

@@ -95,10 +95,103 @@ def test_a_spent_budget_is_exit_status_3_and_resume_goes_on(command: Callable[..
     assert ran.status == 3
     assert "unresolved\n" in ran.out
     assert "the budget of 8 trials is spent (--max-trials)" in ran.out
-    assert "to go on: the same command with --resume\n" in ran.out
+    assert "to go on: the same command with --resume and a larger --max-trials\n" in ran.out
     ran = command(*TRY, "--resume")
     assert ran.status == 0
     assert "culprit: stack-slots\n" in ran.out
+
+
+def test_a_script_that_changed_meanwhile_is_named(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    command(*TRY, "--max-trials", "8")
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nexit 3\n")
+    ran = command(*TRY, "--resume")
+    assert ran.status == 2
+    assert "how it is run changed (by the content of ./try.sh)" in ran.message
+    assert "Run without --resume" in ran.message
+
+
+def test_an_edited_build_script_builds_anew(command: Callable[..., Any], tmp_path: Path) -> None:
+    words = (*SET, "--build-command", "./build.sh", "--run-command", '"$CULPRIT_ARTEFACT"')
+    assert command(*words).status == 0
+    script = tmp_path / "build.sh"
+    script.write_text(script.read_text().replace("stack-slots", "hoist"))
+    assert "by the content of ./build.sh" in command(*words, "--resume").message
+    ran = command(*words)
+    assert "culprit: hoist\n" in ran.out
+
+
+def test_a_build_script_that_another_one_calls_counts_without_resume(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "outer.sh").write_text("#!/bin/sh\nexec ./build.sh\n")
+    (tmp_path / "outer.sh").chmod(0o755)
+    words = (*SET, "--build-command", "./outer.sh", "--run-command", '"$CULPRIT_ARTEFACT"')
+    assert command(*words).status == 0
+    script = tmp_path / "build.sh"
+    script.write_text(script.read_text().replace("stack-slots", "hoist"))
+    assert "culprit: hoist\n" in command(*words).out
+
+
+def test_a_command_that_was_missing_is_found_by_resume(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    late = (*SET, "--run-command", "./late")
+    ran = command(*late)
+    assert ran.status == 2
+    assert "the shell cannot find the command" in ran.message
+    assert "mend --run-command, then go on with --resume" in ran.message
+    (tmp_path / "try.sh").rename(tmp_path / "late")
+    assert command(*late, "--resume").status == 0
+
+
+def test_a_command_that_cannot_test_is_remembered_and_says_so(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nexit 125\n")
+    for more in ((), ("--resume",)):
+        ran = command(*TRY, *more)
+        assert ran.status == 2
+        assert "--resume remembers this: once it is mended, run without --resume" in ran.message
+
+
+def test_two_runs_try_other_seeds(command: Callable[..., Any], tmp_path: Path) -> None:
+    for _ in range(2):
+        command(*TRY, "--max-trials", "4")
+    heads = [json.loads(f.read_text().splitlines()[0]) for f in tmp_path.rglob("search-*.jsonl")]
+    assert len({head["info"]["seed"] for head in heads}) == 2
+
+
+def test_a_slow_trial_has_the_time_it_takes(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "try.sh").write_text("#!/bin/sh\nsleep 0.2\nexit 3\n")
+    (tmp_path / "one").write_text("a\n")
+    words = (*TRY, "--candidates", "one", "--min-rate", "0.5", "--confidence", "0.9")
+    assert "not in these candidates" in command(*words).out
+    assert "no crash" in command(*words, "--trial-time", "0.05").out
+
+
+def test_what_env_says_is_in_the_command_s_environment(command: Callable[..., Any]) -> None:
+    words = ("--run-command", '[ "$WORD" = two ] && ./try.sh', "--env", "WORD=two")
+    assert "culprit: stack-slots\n" in command(*SET, *words).out
+
+
+def test_a_trial_of_what_was_built_finds_the_names(command: Callable[..., Any]) -> None:
+    """Every build is the same here: trials that look at the names share nothing."""
+    build = ("--build-command", 'echo the same > "$CULPRIT_OUTPUT"')
+    ran = command(*SET, *build, "--run-command", "./try.sh")
+    assert "culprit: stack-slots\n" in ran.out
+
+
+def test_after_resume_the_builds_are_still_named(command: Callable[..., Any]) -> None:
+    words = (*SET, "--build-command", "./build.sh", "--run-command", '"$CULPRIT_ARTEFACT"')
+    first = json.loads(command(*words, "--json").out)
+    again = json.loads(command(*words, "--json", "--resume").out)
+    (before,), (after,) = first["culprits"], again["culprits"]
+    assert [c["image"] for c in after["confirmations"]] == [
+        c["image"] for c in before["confirmations"]
+    ]
+    assert all(Path(c["kernel"]).is_file() for c in after["confirmations"])
 
 
 def test_ctrl_c_says_how_to_go_on(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -142,6 +235,17 @@ def test_a_build_that_fails_for_all_bad_is_an_error(
         (("--run-command", "x", "--candidates", "empty"), "expected one name a line, found none"),
         (("--run-command", "x", "--candidates", "twice"), "two candidates are called 'a'"),
         (("--run-command", "x", "--ordered", "--strategy", "hash"), "only prefixes can be built"),
+        (("--run-command", "x", "--trial-time", "auto"), "--trial-time auto: expected a positive"),
+        (("--run-command", "x", "--trial-time", "nan"), "--trial-time nan: expected a positive"),
+        (("--run-command", "x", "--trial-time", "-1"), "--trial-time -1: expected a positive"),
+        (("--run-command", "x", "--jobs", "0"), "--jobs 0: expected a whole number from 1 up"),
+        (("--run-command", "x", "--jobs", "x"), "--jobs x: expected a whole number from 1 up"),
+        (("--run-command", "x", "--candidates", "binary"), "expected text (UTF-8), one name a"),
+        (("--run-command", "x", "--smp", "2"), "--smp is for trials in guests"),
+        (("--run-command", "x", "--boot", "cold"), "--boot is for trials in guests"),
+        (("--run-command", "x", "--reproducer", "r"), "--reproducer is for trials in guests"),
+        (("--run-command", "x", "--initrd", "i"), "--initrd is for trials in guests"),
+        (("--run-command", "x", "--env", "WORD"), "--env WORD: expected NAME=VALUE"),
     ],
 )
 def test_wrong_use_is_named(
@@ -149,6 +253,7 @@ def test_wrong_use_is_named(
 ) -> None:
     (tmp_path / "empty").write_text("# nothing\n")
     (tmp_path / "twice").write_text("a\nb\na\n")
+    (tmp_path / "binary").write_bytes(b"a\n\xff\xfe\n")
     ran = command(*SET, *more)
     assert (ran.status, ran.out) == (2, "")
     assert seen in ran.message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -151,6 +152,28 @@ def test_a_full_disk_is_not_the_commit_s_fault(history: History) -> None:
     with pytest.raises(InfrastructureError, match="the disk is full"):
         builds.get(history.names[0])
     assert not list((history.work / "builds").rglob("*.failed"))
+
+
+def test_a_disk_too_full_for_a_log_is_not_the_commit_s_fault(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody could write why it failed: the log is empty."""
+    builds = history.builds("exit 1", "program")
+    kept(history.builds("cp source program", "program").get(history.names[0]))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(InfrastructureError, match="the disk is full"):
+        builds.get(history.names[0])
+    monkeypatch.undo()
+    assert not list((history.work / "builds").rglob("*.failed"))
+
+
+def test_a_failure_whose_reason_was_never_written_is_not_believed(history: History) -> None:
+    builds = history.builds("grep -q two source && exit 1; cp source program", "program")
+    assert isinstance(builds.get(history.names[1]), Skipped)
+    (noted,) = (history.work / "builds").rglob("*.failed")
+    empty = noted.with_name(f"{history.names[0]}.failed")
+    empty.write_text("")
+    kept(builds.get(history.names[0]))
 
 
 def test_a_failure_can_be_forgotten(history: History) -> None:

@@ -82,6 +82,8 @@ def test_the_commit_is_found_and_both_ends_confirmed(make: Make) -> None:
     kept = found["sections"]["the commit and its parent"]["kept"]
     assert {one["commit"] for one in kept} == {case.names[22][:12], case.names[23][:12]}
     assert all((Path(one["kept"]) / "program").is_file() for one in kept)
+    told = answer(case.command(1, None, "--confidence", "0.999", "--resume"))
+    assert told["sections"]["the commit and its parent"]["kept"] == kept
     assert found["sections"]["the commit"]["subject"] == "cache: free entries earlier"
 
 

@@ -26,6 +26,7 @@ Call = Callable[..., str]
 @pytest.fixture
 def call(toy: Toy, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     monkeypatch.chdir(toy.folder)
+    (toy.folder / "race.c").write_text("int main(void) { return 0; }\n")
 
     def call(*words: str, status: int = 2, bad: str = "-DBAD") -> str:
         given = ["--source", "source", "--build", "build", f"--bad-flags={bad}"]
@@ -81,6 +82,29 @@ def test_flags_with_an_open_quote(call: Call) -> None:
 
 def test_variants_without_a_difference(call: Call) -> None:
     assert "no object differs: 5 are the same" in call(bad="-DNOTHING")
+
+
+def test_flags_that_no_compiler_knows(call: Call) -> None:
+    said = call(bad="-fno-such-flag")
+    assert "no object differs: 0 are the same" in said
+    assert "5 times: does not compile: unrecognized command-line option" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--reproducer", "none.c"), "cannot read the reproducer"),
+        (("--smp", "0"), "--smp: expected a whole number from 1 up"),
+        (("--env", "WORD"), "--env WORD: expected NAME=VALUE"),
+        (("--trial-time", "auto"), "--trial-time auto: expected a positive number of seconds"),
+        (("--qemu", "no-such-qemu"), "--qemu no-such-qemu: no such program"),
+    ],
+)
+def test_what_is_wrong_with_the_trials_is_said_before_anything_is_built(
+    call: Call, toy: Toy, words: tuple[str, ...], said: str
+) -> None:
+    assert said in call("--work", "work", *words)
+    assert not (toy.folder / "work").exists()
 
 
 def test_globs_that_leave_nothing(call: Call) -> None:

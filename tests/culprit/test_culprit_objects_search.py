@@ -81,6 +81,10 @@ def test_a_search_goes_on_with_the_kernels_and_trials_there_are(
     again = find_culprit(larger.builder(), tester, SearchOptions(resume=True), folder=folder)
     assert again.names == ("core/b.o",)
     assert again.spent.trials > first.spent.trials
+    told = find_culprit(larger.builder(), tester, SearchOptions(resume=True), folder=folder)
+    images = [each.image for each in told.sets[0].confirmations]
+    assert all(image is not None and image.kernel is not None for image in images)
+    assert told.spent == again.spent
 
 
 def test_a_good_kernel_that_crashes_too_is_no_object_s_fault(larger: Toy, tmp_path: Path) -> None:

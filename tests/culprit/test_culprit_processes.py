@@ -13,6 +13,7 @@ from pytest_flaky_repro.crash import Signature
 from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.processes import ProcessTester
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
+from pytest_flaky_repro.errors import InfrastructureError
 
 IMAGE = Image("an image")
 
@@ -24,11 +25,11 @@ def trials(
     image: Image = IMAGE,
     target: Signature | None = None,
     jobs: int = 1,
-    time_limit: float = 60.0,
+    time_limit: float | None = 60.0,
     already: int = 0,
 ) -> tuple[list[TrialReport], Untestable | None]:
     reports: list[TrialReport] = []
-    tester = ProcessTester(command, time_limit, jobs)
+    tester = ProcessTester(command, time_limit, jobs, seed="1")
     return reports, tester.run(image, survivals, target, reports.append, already)
 
 
@@ -75,19 +76,42 @@ def test_another_crash_than_the_target_does_not_end_it() -> None:
     assert nothing is None
 
 
+def test_what_cannot_be_tested_is_no_crash_and_no_survival() -> None:
+    reports, nothing = trials("exit 125", 50)
+    assert {report.outcome for report in reports} == {TrialOutcome.INFRASTRUCTURE}
+    assert isinstance(nothing, Untestable)
+    assert "the command says that it cannot test" in nothing.reason
+
+
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        ("exit 125", "the command says that it cannot test"),
         ("no-such-program-at-all", "cannot find the command"),
         ("/dev/null", "cannot execute the command"),
     ],
 )
-def test_what_cannot_be_tested_is_no_crash_and_no_survival(command: str, reason: str) -> None:
-    reports, nothing = trials(command, 50)
-    assert {report.outcome for report in reports} == {TrialOutcome.INFRASTRUCTURE}
-    assert isinstance(nothing, Untestable)
-    assert reason in nothing.reason
+def test_a_command_that_is_not_there_is_nothing_that_an_image_is_blamed_for(
+    command: str, reason: str
+) -> None:
+    with pytest.raises(InfrastructureError, match=f"{reason}.*mend --run-command, then go on"):
+        trials(command, 50)
+
+
+def test_without_a_limit_a_trial_may_take_as_long_as_it_likes() -> None:
+    [report], _ = trials("sleep 0.3; exit 3", time_limit=None)
+    assert report.outcome is TrialOutcome.CRASHED
+
+
+def test_two_testers_do_not_repeat_each_other_unless_asked_to() -> None:
+    assert ProcessTester("true").seed != ProcessTester("true").seed
+    assert ProcessTester("true", seed="1").seed == "1"
+
+
+def test_words_for_the_environment_are_the_command_s(tmp_path: Path) -> None:
+    tester = ProcessTester('echo "$WORD" > seen', environment=("WORD=two words",))
+    tester.run(IMAGE, 1, None, lambda _: None)
+    assert (tmp_path / "seen").read_text() == "two words\n"
+    assert tester.identity != ProcessTester('echo "$WORD" > seen').identity
 
 
 def test_reports_come_in_the_order_in_which_trials_were_launched() -> None:

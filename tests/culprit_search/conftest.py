@@ -67,7 +67,7 @@ class Coin:
             return Untestable("it does not boot")
         survived, number = 0, already
         while survived < survivals:
-            report = self._trial(mask, f"seed {number}")
+            report = self._trial(mask, f"{self.seed} {image.id} {number}")
             number += 1
             self.trials += 1
             on_trial(report)

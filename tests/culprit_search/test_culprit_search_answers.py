@@ -162,6 +162,8 @@ def test_a_chain_is_asked_for_prefixes_only(masks: Any, coin: Any, tmp_path: Pat
     before = claims(result)[Claim.NECESSARY]
     assert str(before.subset) == "the first 120 of 200"
     assert before.error < 0.02
+    first = claims(result)[Claim.SUFFICIENT]
+    assert first.error < 1e-3  # one crash or more, and noise is 1e-4: not 1 - P(culprit)
 
 
 def test_an_image_that_cannot_be_tested_is_a_skip(masks: Any, coin: Any, tmp_path: Path) -> None:
@@ -179,6 +181,15 @@ def test_all_bad_that_does_not_build_is_an_error(masks: Any, coin: Any, tmp_path
         find(tmp_path, builder, coin([[17]], 0.5))
 
 
+def test_where_all_bad_fails_the_builder_may_know_better(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    builder = masks(60, broken=lambda subset: len(subset) == 60)
+    builder.if_all_bad_fails = ", unless some are left out"
+    with pytest.raises(UsageError, match="Nothing can be found, unless some are left out"):
+        find(tmp_path, builder, coin([[17]], 0.5))
+
+
 def test_what_changes_nothing_is_never_blamed_and_costs_no_trials(
     masks: Any, coin: Any, tmp_path: Path
 ) -> None:
@@ -190,21 +201,48 @@ def test_what_changes_nothing_is_never_blamed_and_costs_no_trials(
 
 
 @pytest.mark.parametrize(
-    ("options", "why"),
+    ("options", "why", "resume"),
     [
-        (SearchOptions(max_trials=20), "the budget of 20 trials is spent"),
-        (SearchOptions(max_builds=3), "the budget of 3 builds is spent"),
-        (SearchOptions(seconds=1e-9), "the budget of 1e-09 s is spent"),
+        (
+            SearchOptions(max_trials=20),
+            "the budget of 20 trials is spent (--max-trials), all runs together",
+            "--resume and a larger --max-trials",
+        ),
+        (
+            SearchOptions(max_builds=3),
+            "the budget of 3 builds is spent (--max-builds), all runs together",
+            "--resume and a larger --max-builds",
+        ),
+        (SearchOptions(seconds=1e-9), "the budget of 1e-09 s is spent", "--resume"),
     ],
 )
 def test_a_spent_budget_leaves_a_credible_set(
-    masks: Any, coin: Any, tmp_path: Path, options: SearchOptions, why: str
+    masks: Any, coin: Any, tmp_path: Path, options: SearchOptions, why: str, resume: str
 ) -> None:
     result = find(tmp_path, masks(60), coin([[17]], 0.1), options)
     assert result.kind is Kind.UNRESOLVED
     assert why in result.why
-    assert result.resume == "--resume"
+    assert result.resume == resume
     assert result.sets == ()
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_no_more_is_built_than_was_granted(
+    masks: Any, coin: Any, tmp_path: Path, most: int
+) -> None:
+    builder = masks(60)
+    find(tmp_path, builder, coin([[17]], 0.3), SearchOptions(max_builds=most))
+    assert len(builder.built) == most
+
+
+@pytest.mark.parametrize("noise", [0.5, 0.9])
+def test_noise_that_drowns_everything_is_no_crash(
+    masks: Any, coin: Any, tmp_path: Path, noise: float
+) -> None:
+    """Thousands of crashes: their Poisson tail has to be computed without overflow."""
+    tester = coin([[17]], 0.3, noise=noise)
+    options = SearchOptions(noise=noise, min_rate=0.02, max_trials=1500)
+    assert find(tmp_path, masks(6), tester, options).kind is not Kind.SINGLE
 
 
 def test_the_hash_scheme_finds_one_culprit(masks: Any, coin: Any, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.building import Image, Skipped
+from pytest_flaky_repro.culprit.candidates import Subset
 from pytest_flaky_repro.culprit.result import Kind
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import TrialReport
@@ -188,3 +190,70 @@ def test_what_the_search_answered_is_its_last_record(masks: Any, coin: Any, tmp_
     assert [found["names"] for found in last["sets"]] == [["c17"]]
     (found,) = searches_below([tmp_path])
     assert found.word.startswith("culprit: c17 (P = ")
+
+
+def test_trials_of_one_seed_count_once(masks: Any, coin: Any, tmp_path: Path) -> None:
+    """Two machines with one --seed repeat each other's trials: that is no more evidence."""
+    few, one, two = SearchOptions(max_trials=25), tmp_path / "one", tmp_path / "two"
+    find_culprit(masks(60), coin([[17]], 0.3, 1), few, folder=one)
+    find_culprit(masks(60), coin([[17]], 0.3, 1), few, folder=two)
+    for file in two.glob("*.jsonl"):
+        (one / f"search-other-{file.name}").write_bytes(file.read_bytes())
+    idle = SearchOptions(resume=True, max_trials=1)
+    assert find_culprit(masks(60), coin([], 0), idle, folder=one).spent.trials == 25
+
+
+def test_the_seed_is_noted(masks: Any, coin: Any, tmp_path: Path) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3, 7), folder=tmp_path, title="by hand")
+    info = records(tmp_path)[0]["info"]
+    assert (info["seed"], info["title"]) == (7, "by hand")
+
+
+class Files:
+    """Images with files of their own."""
+
+    def __init__(self, masks: Any, folder: Path) -> None:
+        self._masks, self._folder = masks, folder
+        self.candidates, self.shape, self.identity = masks.candidates, masks.shape, "files"
+
+    def build(self, subset: Subset) -> Image | Skipped:
+        image = self._masks.build(subset)
+        path = self._folder / f"bzImage-{image.id}"
+        path.write_text(image.id)
+        return Image(image.id, kernel=path)
+
+
+def test_what_was_built_is_still_known_after_a_resume(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    first = find_culprit(Files(masks(20), tmp_path), coin([[17]], 0.5), folder=tmp_path)
+    again = find_culprit(Files(masks(20), tmp_path), coin([], 0), RESUME, folder=tmp_path)
+    kernels = [each.image and each.image.kernel for each in again.sets[0].confirmations]
+    assert kernels == [each.image and each.image.kernel for each in first.sets[0].confirmations]
+    assert None not in kernels
+    for kernel in tmp_path.glob("bzImage-*"):
+        kernel.unlink()
+    gone = find_culprit(Files(masks(20), tmp_path), coin([], 0), RESUME, folder=tmp_path)
+    assert {each.image for each in gone.sets[0].confirmations} == {None}
+
+
+def test_evidence_without_a_trial_stands_in_nobody_s_way(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """A command that was missing is another one when it is there: nothing was tried before."""
+    tester = coin([[17]], 0.3)
+    tester.run = lambda *_, **__: (_ for _ in ()).throw(InfrastructureError("no command"))
+    with pytest.raises(InfrastructureError):
+        find_culprit(masks(60), tester, folder=tmp_path)
+    there = coin([[17]], 0.3)
+    there.identity = "it is there"
+    assert find_culprit(masks(60), there, RESUME, folder=tmp_path).names == ("c17",)
+
+
+def test_what_cannot_be_tested_at_all_is_remembered_and_says_so(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    for options in (SearchOptions(), RESUME):
+        tester = coin([[17]], 0.3, untestable=lambda _: True)
+        with pytest.raises(UsageError, match=r"--resume remembers this: .* run without --resume"):
+            find_culprit(masks(60), tester, options, folder=tmp_path)

@@ -35,7 +35,7 @@ FENCE = re.compile(
 )
 SHOWN = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Pages that need kernels built on the way: tests of their own run them, here only forms count.
-ELSEWHERE = ("story", "culprit", "vdso")
+ELSEWHERE = ("story", "culprit-", "vdso")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import Ledger, Question
-from pytest_flaky_repro.culprit.result import CulpritSet, Kind
+from pytest_flaky_repro.culprit.result import Claim, Confirmation, CulpritSet, Kind
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.report import page
+from pytest_flaky_repro.report.culprit import probability
 from pytest_flaky_repro.report.searches import Search, searches_below
 
+INFO = {"title": "set passes.txt", "confidence": 0.99}
 CANDIDATES = ["a.o", "b.o", "<script>.o", "d.o", "e.o", "f.o", "g.o", "h.o"]
 
 
@@ -28,18 +32,23 @@ def search(
     each = [Candidate(name, 1000.0 if name == heavy else 1.0) for name in CANDIDATES]
     universe = Universe(each, describe)
     question = Question(universe.digest, "builder", "tester", None)
-    ledger = Ledger(folder, question, universe, resume=False, info={})
+    ledger = Ledger(folder, question, universe, resume=False, info=INFO)
     for length in (8, 4, 2, 3, 0):
         mask = (1 << length) - 1
         ledger.build(Subset(universe, mask), f"image {length}", 1.0, "bzImage")
         for trial in range(12):
             crashes = length > culprit and trial % 2 == 0
             outcome = TrialOutcome.CRASHED if crashes else TrialOutcome.SURVIVED
-            report = TrialReport(outcome, 1.0, seed=f"{trial}", title="", record=record)
+            report = TrialReport(outcome, 1.0, seed=f"{folder} {trial}", title="", record=record)
             ledger.trial(f"image {length}", report)
     ledger.skip(Subset(universe, 0b1010), "ld: undefined <symbol>", 0.5)
     if answer is not None:
-        found = CulpritSet((universe[culprit],), 0.995, ())
+        only, rest = universe.subset([CANDIDATES[culprit]]), Subset(universe, 0b11111011)
+        confirmations = (
+            Confirmation(Claim.SUFFICIENT, only, None, 1, 3, 0.00012, 0.05, 1.0),
+            Confirmation(Claim.COMPLETE, rest, None, 40, 0, 0.004, 0.0, 0.1),
+        )
+        found = CulpritSet((universe[culprit],), 0.995, confirmations)
         ledger.answer(answer, [found] if answer is Kind.SINGLE else [], 0.995, "for a reason")
     ledger.close()
 
@@ -109,6 +118,48 @@ def test_its_trials_are_no_campaigns_of_their_own(tmp_path: Path) -> None:
     assert found.campaigns == {tmp_path / "trials-1.jsonl"}
 
 
+def test_subsets_of_one_image_say_that_they_share_trials(tmp_path: Path) -> None:
+    """Else the rows would add up to more trials than were run."""
+    universe = Universe([Candidate(name) for name in CANDIDATES])
+    question = Question(universe.digest, "builder", "tester", None)
+    ledger = Ledger(tmp_path, question, universe, resume=False, info={})
+    for mask in (0b11, 0b1):
+        ledger.build(Subset(universe, mask), "one image", 1.0, "bzImage")
+    ledger.trial("one image", TrialReport(TrialOutcome.SURVIVED, 1.0))
+    ledger.close()
+    (found,) = searches_below([tmp_path])
+    shared = "the same build as only a.o, b.o: the same trials"
+    assert [row[1:] for row in found.rows] == [("0", "1", ""), ("0", "1", shared)]
+
+
+def test_what_the_answer_rests_on_is_told_with_both_errors(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, answer=Kind.SINGLE)
+    (found,) = searches_below([tmp_path])
+    assert (
+        "only <script>.o: 3 of 4 trials crashed (rate 5.0% to 100% at 99% each); that this was "
+        "noise: 0.012%"
+    ) in found.lines
+    assert (
+        "all but <script>.o: 0 of 40 trials crashed; another culprit as frequent would have been "
+        "missed with probability 0.4%"
+    ) in found.lines
+
+
+def test_a_search_is_headed_by_its_title(tmp_path: Path) -> None:
+    search(tmp_path / "culprit-set-1a2b", culprit=2)
+    (found,) = searches_below([tmp_path])
+    assert found.title == "Culprit search: set passes.txt"
+
+
+def test_a_page_of_searches_only_has_no_empty_verdicts(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2)
+    text = page.render([], command="", searches=searches_below([tmp_path]))
+    assert "<title>Flaky repro report: 1 culprit search</title>" in text
+    assert "Verdicts" not in text
+    assert 'href="#s0-h"' in text
+    assert 'id="s0-h"' in text
+
+
 def test_without_a_crash_nobody_is_suspect(tmp_path: Path) -> None:
     search(tmp_path, culprit=99)
     (found,) = searches_below([tmp_path])
@@ -121,3 +172,20 @@ def test_names_of_candidates_are_text_in_the_page(tmp_path: Path) -> None:
     text = page.render([], command="", searches=searches_below([tmp_path]))
     assert "&lt;script&gt;.o" in text
     assert "<script" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "asked", "shown"),
+    [
+        (0.99, 0.99, "99%"),
+        (0.99987, 0.99, "99.98%"),
+        (0.9999999, 0.999, "99.99%"),
+        (0.9999921, 0.99999, "99.999%"),
+        (0.99999, 0.99999, "99.999%"),
+        (1.0, 0.99, "100%"),
+    ],
+)
+def test_a_probability_is_never_shown_below_what_was_asked_for(
+    value: float, asked: float, shown: str
+) -> None:
+    assert probability(value, asked) == shown

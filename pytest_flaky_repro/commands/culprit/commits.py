@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.commands.culprit.backend import Backend, Section, say
 from pytest_flaky_repro.commands.culprit.folders import build_folder
+from pytest_flaky_repro.commands.culprit.running import HELP, command_tester
+from pytest_flaky_repro.commands.culprit.shared import check_guests
+from pytest_flaky_repro.culprit.command_files import scripts_of
 from pytest_flaky_repro.culprit.commits.builder import CommitBuilder, merged_chains
 from pytest_flaky_repro.culprit.commits.builds import CommitBuilds, Recipe
 from pytest_flaky_repro.culprit.commits.history import Chain, Commit, Repository
@@ -31,11 +32,15 @@ def add(parser: argparse.ArgumentParser) -> None:
     argument("good", metavar="GOOD", help="a commit that does not crash, in BAD's history")
     argument("bad", metavar="BAD", help="a commit that crashes")
     argument("--repository", type=Path, default=Path(), metavar="DIR", help="default: here")
-    argument("--build-command", required=True, metavar="CMD", help="builds a commit, in its tree")
+    argument(
+        "--build-command", required=True, metavar="CMD",
+        help="builds a commit, in its tree; what it built is reused, by any later search",
+    )  # fmt: skip
     argument("--kernel", metavar="PATH", help="the kernel it builds, in the tree: trials boot it")
     argument(
         "--run-command", metavar="CMD",
-        help="instead of guests: a trial is this command on this machine; exit 0 is survived",
+        help=f"instead of guests: {HELP}, 125 could not be run; no limit of time without "
+        "--trial-time; side by side with others (--jobs 1: alone)",
     )  # fmt: skip
     argument(
         "--keep", action="append", default=[], metavar="PATH",
@@ -47,7 +52,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     """The search of the first-parent chain; merges are looked into afterwards."""
-    recipe = _recipe(options)
+    recipe, tester = _recipe(options), _tester(options)
     repository = Repository(options.repository)
     chain = repository.range(options.good, options.bad)
     if repository.is_dirty():
@@ -63,7 +68,7 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
         builds,
         (recipe.digest,),
         options.kernel,
-        _tester(options),
+        tester,
     )
     return search.backend(chain, "commits", iter(()))
 
@@ -75,7 +80,8 @@ def _recipe(options: argparse.Namespace) -> Recipe:
             "--reproducer) or --run-command CMD (a trial on this machine)"
         )
     keep = tuple([options.kernel] if options.kernel else options.keep)
-    return Recipe(options.build_command, keep, options.clean)
+    files = scripts_of(options.build_command, None)
+    return Recipe(options.build_command, keep, options.clean, files)
 
 
 def _default_folder(options: argparse.Namespace, repository: Repository) -> Path:
@@ -85,10 +91,9 @@ def _default_folder(options: argparse.Namespace, repository: Repository) -> Path
 
 def _tester(options: argparse.Namespace) -> ProcessTester | None:
     if options.run_command is None:
+        check_guests(options)
         return None
-    time_limit = options_of.seconds(str(options.trial_time or 10))
-    jobs = options_of.jobs(str(options.jobs or "auto")) or len(os.sched_getaffinity(0))
-    return ProcessTester(options.run_command, time_limit, jobs, str(options.seed or ""))
+    return command_tester(options, options.run_command, None)
 
 
 _Exit = Callable[

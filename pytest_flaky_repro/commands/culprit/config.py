@@ -13,6 +13,7 @@ from pathlib import Path
 from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.commands.culprit.backend import Backend, Section, say
 from pytest_flaky_repro.commands.culprit.folders import build_folder
+from pytest_flaky_repro.commands.culprit.shared import check_guests
 from pytest_flaky_repro.culprit.config import dotconfig
 from pytest_flaky_repro.culprit.config.builder import ConfigBuilder, make_builder, read_ends
 from pytest_flaky_repro.culprit.config.kernels import KernelStore, fingerprint
@@ -53,7 +54,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     """Settles both configurations, puts what differs in order."""
     del stack  # what is built is kept: it is what a later run goes on with
-    tree = _tree(options)
+    tree, jobs = _tree(options), _build_jobs(options)
+    check_guests(options)
     title = f"config {options.good} {options.bad}"
     folder = options.build_folder or build_folder(options.evidence, folder_name(title))
     store = KernelStore(
@@ -61,7 +63,7 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
         folder.resolve(),
         options.image,
         options.target,
-        _build_jobs(options),
+        jobs,
         fingerprint(tree.path),
     )
     if not options.resume:

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from pytest_flaky_repro.commands.culprit.backend import Backend, Section, say
+from pytest_flaky_repro.commands.culprit.shared import check_guests
+from pytest_flaky_repro.culprit.disk import writing
 from pytest_flaky_repro.culprit.objects.builder import ObjectsBuilder
 from pytest_flaky_repro.culprit.objects.linking import Replay
 from pytest_flaky_repro.culprit.objects.look import look_at
@@ -58,11 +60,13 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
         tuple(options.make_arg),
     )
     folder = _folder(options, inputs)
+    check_guests(options)
     place = Workplace(folder, inputs, options.build_jobs)
     stack.enter_context(place.locked())
     if options.rebuild:
         place.forget()
-    found = place.objects(say, tuple(options.only), tuple(options.exclude))
+    with writing(folder):
+        found = place.objects(say, tuple(options.only), tuple(options.exclude))
     builder = place.builder(found)
     for line in summary(found, folder):
         say(line)

@@ -12,6 +12,7 @@ from pytest_flaky_repro import crash
 from pytest_flaky_repro import settings as options_of
 from pytest_flaky_repro.commands.culprit.backend import Backend, say
 from pytest_flaky_repro.commands.culprit.showing import Display
+from pytest_flaky_repro.culprit.disk import writing
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import Tester
@@ -19,15 +20,20 @@ from pytest_flaky_repro.culprit_guests import GuestTester
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import folder_name
 from pytest_flaky_repro.kernels import Kernel
+from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.report.culprit import report_data, report_lines
 from pytest_flaky_repro.report.sentences import printable
 from pytest_flaky_repro.request import Request, build_rules
-from pytest_flaky_repro.settings import Settings, Sources, resolve
+from pytest_flaky_repro.settings import AutoTime, Settings, Sources, resolve
 
 FOUND, NOT_FOUND, UNRESOLVED = 0, 1, 3  # 2 is bad input, and what failed
 GUEST_OPTIONS = (
     *("trial_time", "smp", "memory", "append", "initrd", "accel", "jobs", "machine", "boot"),
     *("boot_timeout", "hung", "crash_classes", "evidence", "qemu", "dask"),
+)
+_TRIAL_TIME = (
+    "seconds that a trial may take, after which it has survived (default: 10; of --run-command: "
+    "as many as it likes)"
 )
 EPILOG = """\
 exit status: 0 the culprit is found and confirmed; 1 it is not in these candidates, or nothing
@@ -50,22 +56,33 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         "--min-rate", default="0.01", metavar="P",
         help="give up when all bad crashes less often (default: 0.01)",
     )  # fmt: skip
-    search.add_argument("--max-trials", metavar="N", help="stop as unresolved after so many")
-    search.add_argument("--max-builds", metavar="N", help="stop as unresolved after so many")
-    search.add_argument("--budget", metavar="S", help="stop as unresolved after so many seconds")
+    of_all = "stop as unresolved after so many, those of earlier runs (--resume) included"
+    search.add_argument("--max-trials", metavar="N", help=of_all)
+    search.add_argument("--max-builds", metavar="N", help=of_all)
+    search.add_argument(
+        "--budget", metavar="S", help="stop as unresolved after so many seconds of this run"
+    )
     search.add_argument(
         "--strategy", choices=("prefix", "hash"), default="prefix",
         help="hash: one build for each of 32 bits of the names' SHA-1, for comparison",
     )  # fmt: skip
     search.add_argument("--evidence", metavar="DIR", help="where records go (default: .repro)")
-    search.add_argument("--resume", action="store_true", help="go on from an earlier run's records")
-    search.add_argument("--seed", metavar="TEXT", help="what the trials' seeds are made from")
+    search.add_argument(
+        "--resume", action="store_true",
+        help="go on from an earlier run's records; without it nothing of them counts",
+    )  # fmt: skip
+    search.add_argument(
+        "--seed", metavar="TEXT",
+        help="what the trials' seeds are made from (default: random, noted in the evidence)",
+    )  # fmt: skip
     search.add_argument("--json", action="store_true", help="for machines")
-    guests = parser.add_argument_group("trials in guests")
+    guests = parser.add_argument_group(
+        "trials in guests", "With --run-command, only --env, --trial-time and --jobs count."
+    )
     guests.add_argument("--reproducer", type=Path, metavar="PATH", help="what makes it crash")
     guests.add_argument(
         "--env", action="append", default=[], metavar="NAME=VALUE",
-        help="for the reproducer's environment; repeatable",
+        help="for the environment of the reproducer, or of --run-command; repeatable",
     )  # fmt: skip
     guests.add_argument(
         "--initrd", action="append", default=None, metavar="PATH",
@@ -76,26 +93,29 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
             continue
         option = options_of.BY_NAME[name]
         flag = "--" + name.replace("_", "-")
-        guests.add_argument(flag, metavar=option.metavar, help=option.help)
+        own = name == "trial_time"  # auto has nothing to learn from here
+        metavar, text = ("S", _TRIAL_TIME) if own else (option.metavar, option.help)
+        guests.add_argument(flag, metavar=metavar, help=text)
 
 
 def search_options(options: argparse.Namespace) -> SearchOptions:
     """The search's own options, checked."""
     target = crash.Signature.parse(options.crash, "--crash") if options.crash else None
     return SearchOptions(
-        confidence=_value(options, "confidence", options_of.confidence),
-        noise=_value(options, "noise", options_of.noise_rate),
-        min_rate=_value(options, "min_rate", options_of.rate),
+        confidence=value_of(options, "confidence", options_of.confidence),
+        noise=value_of(options, "noise", options_of.noise_rate),
+        min_rate=value_of(options, "min_rate", options_of.rate),
         target=target,
-        max_trials=_value(options, "max_trials", options_of.count),
-        max_builds=_value(options, "max_builds", options_of.count),
-        seconds=_value(options, "budget", options_of.seconds),
+        max_trials=value_of(options, "max_trials", options_of.count),
+        max_builds=value_of(options, "max_builds", options_of.count),
+        seconds=value_of(options, "budget", options_of.seconds),
         strategy=options.strategy,
         resume=options.resume,
     )
 
 
-def _value(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) -> Any:
+def value_of(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) -> Any:
+    """An option's value, parsed; None when it was not given."""
     text = getattr(options, name)
     if text is None:
         return None
@@ -104,6 +124,14 @@ def _value(options: argparse.Namespace, name: str, parse: Callable[[str], Any]) 
     except ValueError as error:
         flag = "--" + name.replace("_", "-")
         raise UsageError(f"{flag} {text}: expected {error}") from None
+
+
+def environment_of(options: argparse.Namespace) -> tuple[str, ...]:
+    """The words of --env, checked."""
+    for text in options.env:
+        if not text.partition("=")[0] or "=" not in text:
+            raise UsageError(f"--env {text}: expected NAME=VALUE")
+    return tuple(options.env)
 
 
 def guest_settings(options: argparse.Namespace) -> Settings:
@@ -116,19 +144,29 @@ def guest_tester(options: argparse.Namespace, settings: Settings, title: str) ->
     """Guests that run ``--reproducer``."""
     if options.reproducer is None:
         raise UsageError("--reproducer PATH is needed: what trials run in the guest")
-    for text in options.env:
-        if not text.partition("=")[0] or "=" not in text:
-            raise UsageError(f"--env {text}: expected NAME=VALUE")
     root = Path.cwd()
     request = Request(
         item=f"trials of {title}",
         kernel=Kernel("none", root),  # each image brings its own
         reproducer=root / options.reproducer,
         rules=build_rules(settings, None, (0,)),
-        environment=tuple(options.env),
+        environment=environment_of(options),
         named_by="--reproducer",
     )
     return GuestTester(root, request, settings, options.seed)
+
+
+def check_guests(options: argparse.Namespace) -> None:
+    """What is wrong with trials in guests is said before anything is built."""
+    settings = guest_settings(options)
+    if isinstance(settings["trial_time"], AutoTime):
+        raise UsageError(
+            f"--trial-time {options.trial_time}: expected a positive number of seconds; how long "
+            "is best is learned from a known-bad kernel, which a search is yet to find"
+        )
+    if settings["dask"] is None:
+        find_emulator(settings["qemu"])
+    guest_tester(options, settings, options.kind)
 
 
 def search(backend: Backend, options: argparse.Namespace) -> int:
@@ -151,15 +189,17 @@ def search(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _one(backend: Backend, tester: Tester, asked: SearchOptions, evidence: Path) -> Result:
-    display = Display()
+    display, folder = Display(), evidence / folder_name(f"culprit {backend.title}")
     try:
-        return find_culprit(
-            backend.builder,
-            tester,
-            asked,
-            folder=evidence / folder_name(f"culprit {backend.title}"),
-            watcher=display,
-        )
+        with writing(folder):
+            return find_culprit(
+                backend.builder,
+                tester,
+                asked,
+                folder=folder,
+                title=backend.title,
+                watcher=display,
+            )
     finally:
         display.clear()
 

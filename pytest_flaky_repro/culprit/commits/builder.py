@@ -26,6 +26,7 @@ class CommitBuilder:
     ) -> None:
         self.chain = chain
         self._builds = builds
+        self.files = builds.recipe.files
         self._kernel = kernel
         self.candidates: Sequence[Candidate] = [
             Candidate(commit.name, detail=commit.subject) for commit in chain.commits

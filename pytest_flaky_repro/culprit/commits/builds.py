@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_flaky_repro.culprit.build_command import run_build
 from pytest_flaky_repro.culprit.building import Skipped
 from pytest_flaky_repro.culprit.commits.history import git_environment
 from pytest_flaky_repro.culprit.commits.worktree import WorkTree
+from pytest_flaky_repro.culprit.disk import why
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
 
 _FAILED = "failed"
@@ -29,6 +30,7 @@ class Recipe:
     command: str
     keep: tuple[str, ...]
     clean: bool
+    files: Mapping[str, str] = field(default_factory=dict)  # that the command names, by digest
 
     def __post_init__(self) -> None:
         for path in self.keep:
@@ -40,7 +42,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Builds of another recipe are other builds."""
-        facts = json.dumps([self.command, self.keep, self.starts_clean])
+        facts = json.dumps([self.command, self.keep, self.starts_clean, self.files])
         return hashlib.sha256(facts.encode()).hexdigest()
 
     @property
@@ -53,7 +55,7 @@ class CommitBuilds:
 
     def __init__(self, tree: WorkTree, recipe: Recipe, folder: Path) -> None:
         self._tree = tree
-        self._recipe = recipe
+        self.recipe = recipe
         self._folder = folder / recipe.digest[:12]
 
     def forget_failures(self) -> None:
@@ -67,18 +69,19 @@ class CommitBuilds:
         failed = self._folder / f"{commit}.{_FAILED}"
         if kept.is_dir():
             return kept
-        if failed.exists():
-            return Skipped(failed.read_text())
+        reason = _read(failed)
+        if reason:  # an empty one was torn: a full disk, a kill
+            return Skipped(reason)
         try:
             return self._build(commit, kept, failed)
         except OSError as error:
             raise InfrastructureError(
-                f"{commit[:12]} cannot be built in {self._folder}: {error.strerror}. Free some "
+                f"{commit[:12]} cannot be built in {self._folder}: {why(error)}. Free some "
                 "space or name another folder with --build-folder, then go on with --repro-resume"
             ) from error
 
     def _build(self, commit: str, kept: Path, failed: Path) -> Path | Skipped:
-        recipe, tree = self._recipe, self._tree
+        recipe, tree = self.recipe, self._tree
         self._folder.mkdir(parents=True, exist_ok=True)
         log = self._folder / f"{commit}.log"
         tree.check_out(commit, log, clean=recipe.starts_clean)
@@ -88,13 +91,17 @@ class CommitBuilds:
         argv = ["/bin/sh", "-c", recipe.command]
         end = run_build(argv, tree.folder, environment, log)
         missing = [path for path in recipe.keep if not (tree.folder / path).exists()]
-        if end.status != 0:
-            failed.write_text(f"does not build: {end.reason} ({log})")
-        elif missing:
-            failed.write_text(f"the build left no {missing[0]} ({log})")
-        else:
+        if end.status == 0 and not missing:
             return _keep(tree.folder, recipe.keep, kept)
+        said = f"does not build: {end.reason}" if end.status else f"the build left no {missing[0]}"
+        part = failed.with_name(f"{failed.name}.part")
+        part.write_text(f"{said} ({log})")
+        part.replace(failed)
         return Skipped(failed.read_text())
+
+
+def _read(failed: Path) -> str:
+    return failed.read_text() if failed.exists() else ""
 
 
 def _keep(tree: Path, paths: Sequence[str], kept: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pytest_flaky_repro.culprit.building import Image, Shape, Skipped
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset
+from pytest_flaky_repro.culprit.disk import writing
 from pytest_flaky_repro.culprit.objects.linking import Linker, LinkFailed
 from pytest_flaky_repro.culprit.objects.pairs import Pair
 from pytest_flaky_repro.culprit.objects.store import ObjectStore, digest_of
@@ -31,6 +32,10 @@ class ObjectsBuilder:
     linker: Linker
     folder: Path
     shape: Shape = Shape.SET
+    if_all_bad_fails: str = (
+        " as long as what a boot cannot do without is bad: leave out, with --exclude GLOB, what "
+        "runs before there is a stack to speak of, or ask about a part with --only GLOB"
+    )
 
     @cached_property
     def candidates(self) -> Sequence[Candidate]:
@@ -43,6 +48,10 @@ class ObjectsBuilder:
         return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
     def build(self, subset: Subset) -> Image | Skipped:
+        with writing(self.folder):
+            return self._build(subset)
+
+    def _build(self, subset: Subset) -> Image | Skipped:
         record = self.folder / "kernels" / f"{self._key(subset)}.json"
         if record.exists():
             known = json.loads(record.read_text())

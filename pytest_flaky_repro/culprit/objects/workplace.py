@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 from pytest_flaky_repro.culprit.objects import kbuild as building
 from pytest_flaky_repro.culprit.objects.builder import ObjectsBuilder
 from pytest_flaky_repro.culprit.objects.configuring import refuse_lto
-from pytest_flaky_repro.culprit.objects.full_builds import FullBuilds
+from pytest_flaky_repro.culprit.objects.full_builds import OUTSIDE, FullBuilds
 from pytest_flaky_repro.culprit.objects.kbuild import Kbuild
 from pytest_flaky_repro.culprit.objects.linking import Linker
 from pytest_flaky_repro.culprit.objects.pairs import Objects
@@ -166,8 +167,17 @@ class Workplace:
             raise UsageError(
                 f"no object differs: {len(found.same)} are the same with {self.inputs.good} and "
                 f"with {self.inputs.bad}, and {len(found.excluded)} cannot be had bad. "
-                "Do the flags reach the code generator?"
+                f"{_why_none(found)}"
             )
         linker = Linker(self.kbuild, found.members, self.folder)
         pairs = sorted(found.pairs, key=lambda pair: pair.name)
         return ObjectsBuilder(self.kbuild.tree, self.store, pairs, linker, self.folder)
+
+
+def _why_none(found: Objects) -> str:
+    """What most objects that cannot be had bad have to say of it: the compiler's own words."""
+    reasons = Counter(why for why in found.excluded.values() if why not in OUTSIDE.values())
+    for why, times in reasons.most_common(1):
+        if times > len(found.same):
+            return f"{times} times: {why}"
+    return "Do the flags reach the code generator?"

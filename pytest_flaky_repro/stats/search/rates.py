@@ -144,9 +144,11 @@ class Rates:
 
 def is_loud(trials: int, crashed: int, noise: float, error: float) -> bool:
     """Whether noise alone crashes so often with probability at most ``error`` (Poisson tail)."""
-    mean = max(noise, NOISE_FLOOR) * trials
-    below = sum(math.exp(-mean) * mean**c / math.factorial(c) for c in range(crashed))
-    return 1 - below <= error
+    from scipy.special import pdtrc
+
+    if crashed < 1:
+        return error >= 1
+    return float(pdtrc(crashed - 1, max(noise, NOISE_FLOOR) * trials)) <= error
 
 
 def known_rate(rate: float, noise: float = NOISE_FLOOR) -> Rates:

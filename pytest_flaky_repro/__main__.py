@@ -1,5 +1,7 @@
 """``python -m pytest_flaky_repro`` is ``flaky-repro``."""
 
+from __future__ import annotations
+
 import sys
 
 

@@ -75,6 +75,8 @@ def test_an_edited_script_is_another_builder() -> None:
         ("sh -x './try.sh' && ./other.sh", ["./try.sh", "./other.sh"]),
         ("./try.sh > log 2>&1", ["./try.sh"]),
         ("./try.sh>>log", ["./try.sh"]),
+        ("./try.sh --log log", ["./try.sh"]),
+        ("./try.sh log", ["./try.sh", "log"]),
         ("make -s nothing", []),
         ("cat < log", ["log"]),
         ("echo 'not closed ./try.sh", []),

@@ -69,7 +69,7 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--evidence", metavar="DIR", help="where records go (default: .repro)")
     search.add_argument(
         "--resume", action="store_true",
-        help="go on from an earlier run's records; without it nothing of them counts",
+        help="go on from an earlier run's records; without it no trial of them counts",
     )  # fmt: skip
     search.add_argument(
         "--seed", metavar="TEXT",

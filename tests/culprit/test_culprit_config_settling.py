@@ -320,11 +320,14 @@ def test_the_command_says_what_is_wrong_with_its_files(world: World) -> None:
     command = [sys.executable, "-m", "pytest_flaky_repro", "culprit", "config"]
     good = ["--good", str(world.folder / "config")]
     source = ["--source", str(world.folder / "source")]
+    (world.folder / "race.c").write_text("int main(void) { return 0; }\n")
+    trials = ["--reproducer", str(world.folder / "race.c")]
     make_words = ["--make", f"CONF={world.conf}", "--evidence", str(world.folder / "evidence")]
     for words, said in (
         ([*source, *good, "--bad", "/dev/null"], "--bad /dev/null: expected a kernel's .config"),
         (["--source", "/usr", *good, "--bad", good[1]], "--source /usr: expected a kernel's"),
-        ([*source, *good, "--bad", good[1]], "the two configurations are the same"),
+        ([*source, *good, "--bad", good[1]], "--reproducer PATH is needed"),  # nothing settled
+        ([*source, *good, "--bad", good[1], *trials], "the two configurations are the same"),
     ):
         done = subprocess.run(
             [*command, *words, *make_words], capture_output=True, text=True, check=False

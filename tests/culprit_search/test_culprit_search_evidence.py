@@ -257,3 +257,16 @@ def test_what_cannot_be_tested_at_all_is_remembered_and_says_so(
         tester = coin([[17]], 0.3, untestable=lambda _: True)
         with pytest.raises(UsageError, match=r"--resume remembers this: .* run without --resume"):
             find_culprit(masks(60), tester, options, folder=tmp_path)
+
+
+def test_where_all_bad_fails_it_is_said_whether_all_good_can_be_tested(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    find_culprit(masks(4), coin([[]], 0.5), folder=tmp_path)  # all good crashes, too: it was tried
+    broken = masks(4, broken=lambda subset: len(subset) == 4)
+    for file in tmp_path.glob("*.jsonl"):
+        lines = file.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if '"image": "f"' not in line and '"answer"' not in line]
+        file.write_text("".join(kept))
+    with pytest.raises(UsageError, match="All good can be tested"):
+        find_culprit(broken, coin([[]], 0.5), RESUME, folder=tmp_path)

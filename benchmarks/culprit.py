@@ -3,12 +3,13 @@
     python benchmarks/culprit.py                              all cells, 10,000 runs each
     python benchmarks/culprit.py --runs 200                   the same in some minutes
     python benchmarks/culprit.py --kinds single --rates 0.3 --builds 10 --methods full known
+    python benchmarks/culprit.py --candidates 114 --kinds and --methods full   another list
     python benchmarks/culprit.py --first 200 --runs 300 --save later.jsonl     runs 200 to 499
     python benchmarks/culprit.py --tables early.jsonl later.jsonl              one table of pieces
 
-685 candidates; a trial costs 1, a build costs B; all bad and all good are built already. A cell is
-a kind (none, single, or, and), the crash rate p of a trial with a culprit in, and B. Two culprits
-that each suffice crash independently of each other.
+685 candidates, or --candidates; a trial costs 1, a build costs B; all bad and all good are built
+already. A cell is a kind (none, single, or, and), the crash rate p of a trial with a culprit in,
+and B. Two culprits that each suffice crash independently of each other.
 
 Methods: full (p unknown, baseline and confirmations counted), bare (p unknown, baseline counted,
 stops at the first threshold), known (as bare, told p), hash (the 32 kernels), fixed (bisection with
@@ -45,7 +46,6 @@ from pytest_flaky_repro.stats.search.planning import Costs
 from pytest_flaky_repro.stats.search.rates import known_rate
 
 CANDIDATES = 685
-EVERYTHING = (1 << CANDIDATES) - 1
 CONFIDENCE = 0.99
 PER_STEP = 0.001  # chance of a miss per step, of methods that are told p
 PATIENCE = 0.95
@@ -62,12 +62,22 @@ class World:
     sets: Sets
     p: float
     rng: random.Random
-    built: set[int] = field(default_factory=lambda: {0, EVERYTHING})
+    candidates: int = CANDIDATES
+    built: set[int] = field(default_factory=set)
     builds: int = 0
     trials: int = 0
 
     def __post_init__(self) -> None:
+        self.built |= {0, self.everything}
         self._masks = [sum(1 << i for i in members) for members in self.sets]
+
+    @property
+    def everything(self) -> int:
+        return (1 << self.candidates) - 1
+
+    @property
+    def weights(self) -> list[float]:
+        return [1.0] * self.candidates
 
     def run(self, mask: int, most: int) -> tuple[int, int]:
         """Trials until a crash, at most ``most``: survivals, and crashes (0 or 1)."""
@@ -116,20 +126,18 @@ def _found(answer: Answer) -> Found:
     return frozenset(frozenset(each.members) for each in answer.sets)
 
 
-WEIGHTS = [1.0] * CANDIDATES
-
-
 def full(world: World, build: float) -> Found:
-    return ours(world, build, Aim(WEIGHTS, confidence=CONFIDENCE))
+    return ours(world, build, Aim(world.weights, confidence=CONFIDENCE))
 
 
 def bare(world: World, build: float) -> Found:
-    return ours(world, build, Aim(WEIGHTS, confidence=CONFIDENCE, confirm=False, nothing=1e-9))
+    aim = Aim(world.weights, confidence=CONFIDENCE, confirm=False, nothing=1e-9)
+    return ours(world, build, aim)
 
 
 def known(world: World, build: float) -> Found:
     rate = known_rate(world.p)
-    aim = Aim(WEIGHTS, confidence=CONFIDENCE, confirm=False, nothing=1e-9, known_rate=rate)
+    aim = Aim(world.weights, confidence=CONFIDENCE, confirm=False, nothing=1e-9, known_rate=rate)
     return ours(world, build, aim)
 
 
@@ -142,8 +150,8 @@ def enough(p: float, miss: float) -> int:
 
 
 @cache
-def masks_by_bit() -> tuple[int, ...]:
-    return tuple(hash_masks([f"object-{i}.o" for i in range(CANDIDATES)]))
+def masks_by_bit(candidates: int) -> tuple[int, ...]:
+    return tuple(hash_masks([f"object-{i}.o" for i in range(candidates)]))
 
 
 def hash_scheme(world: World, build: float) -> Found:
@@ -151,9 +159,9 @@ def hash_scheme(world: World, build: float) -> Found:
     del build
     each = enough(world.p, 1 - PATIENCE)
     crashed: set[int] = set()
-    left = list(range(CANDIDATES))
+    left = list(range(world.candidates))
     for _ in range(4):
-        for mask in masks_by_bit():
+        for mask in masks_by_bit(world.candidates):
             if mask in crashed or not world.crashes(mask, each):
                 continue
             crashed.add(mask)
@@ -164,7 +172,7 @@ def hash_scheme(world: World, build: float) -> Found:
 
 
 def bisection(world: World, trials: int) -> Found:
-    low, high = 0, CANDIDATES  # prefix ``low`` is taken for good, prefix ``high`` for bad
+    low, high = 0, world.candidates  # prefix ``low`` is taken for good, prefix ``high`` for bad
     while high - low > 1:
         middle = (low + high) // 2
         if world.crashes((1 << middle) - 1, trials):
@@ -191,7 +199,7 @@ def go_rule(world: World, build: float) -> Found:
     """
     del build
     trials = enough(world.p, PER_STEP)
-    digests = [hashlib.sha1(b"%d" % i).digest() for i in range(CANDIDATES)]
+    digests = [hashlib.sha1(b"%d" % i).digest() for i in range(world.candidates)]
     bits = [int.from_bytes(digest, "big") for digest in digests]
 
     def search(members: list[int], forced: int, bit: int) -> Iterator[frozenset[int]]:
@@ -215,9 +223,9 @@ def go_rule(world: World, build: float) -> Found:
         ]
         yield frozenset().union(*parts)
 
-    if not world.crashes(EVERYTHING, trials) or world.crashes(0, trials):
+    if not world.crashes(world.everything, trials) or world.crashes(0, trials):
         return None
-    return frozenset(search(list(range(CANDIDATES)), 0, 0))
+    return frozenset(search(list(range(world.candidates)), 0, 0))
 
 
 def bayesect(world: World, build: float) -> Found:
@@ -225,16 +233,16 @@ def bayesect(world: World, build: float) -> Found:
     del build
     from git_bayesect import Bisector
 
-    bisector = Bisector([1.0] * CANDIDATES)
+    bisector = Bisector(world.weights)
     for _ in range(STEPS_MAX):
         if float(bisector.distribution.max()) >= CONFIDENCE:
             break
         index = int(bisector.select())
-        prefix = CANDIDATES - index  # its index 0 is the newest, where everything is bad
+        prefix = world.candidates - index  # its index 0 is the newest, where everything is bad
         bisector.record(index, world.crashes((1 << prefix) - 1, 1))
     else:
         return None
-    threshold = CANDIDATES - int(bisector.distribution.argmax())
+    threshold = world.candidates - int(bisector.distribution.argmax())
     return frozenset({frozenset({threshold - 1})})
 
 
@@ -260,11 +268,12 @@ class Cell:
     p: float
     build: float
     method: str
+    candidates: int = field(default=CANDIDATES, repr=False)  # seeds are made of the others
 
     def truth(self, rng: random.Random) -> Sets:
         if self.kind == "none":
             return NOT_HERE
-        a, b = rng.sample(range(CANDIDATES), 2)
+        a, b = rng.sample(range(self.candidates), 2) if self.candidates > 1 else (0, 0)
         if self.kind == "single":
             return frozenset({frozenset({a})})
         return frozenset(
@@ -274,8 +283,9 @@ class Cell:
     @property
     def bound(self) -> float | None:
         """Least mean cost at this confidence: Fano's inequality, and the Z-channel's capacity."""
-        number = {"single": CANDIDATES, "none": 0}.get(self.kind, math.comb(CANDIDATES, 2))
-        if not number:
+        pairs = math.comb(self.candidates, 2)
+        number = {"single": self.candidates, "none": 0}.get(self.kind, pairs)
+        if number < 2:
             return None
         miss = 1 - CONFIDENCE
         spare = -miss * math.log2(miss) - CONFIDENCE * math.log2(CONFIDENCE)
@@ -310,7 +320,7 @@ def simulate(cell: Cell, first: int, after: int) -> Outcomes:
     outcomes, began = Outcomes(), time.process_time()
     for number in range(first, after):
         rng = random.Random(f"{cell} {number}")
-        world = World(cell.truth(rng), cell.p, rng)
+        world = World(cell.truth(rng), cell.p, rng, cell.candidates)
         found = METHODS[cell.method](world, cell.build)
         outcomes.builds[world.builds] += 1
         outcomes.trials[world.trials] += 1
@@ -353,7 +363,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
             for build in options.builds:
                 for method in options.methods:
                     if kind == "single" or method not in CHAIN_ONLY:
-                        yield Cell(kind, p, build, method)
+                        yield Cell(kind, p, build, method, options.candidates)
 
 
 # --- pieces ---------------------------------------------------------------------------------
@@ -437,6 +447,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--candidates", type=int, default=CANDIDATES)
     parser.add_argument("--kinds", nargs="+", default=["none", "single", "or", "and"])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.9, 0.3, 0.05])
     parser.add_argument("--builds", nargs="+", type=float, default=[0.0, 2.0, 10.0, 100.0])

@@ -53,8 +53,8 @@ def _trial_time(settings: Settings) -> str:
 
 def plan_lines(settings: Settings) -> list[str]:
     """What the statistics will ask for, known before anything is booted."""
-    asked = design_of(settings)
     try:
+        asked = design_of(settings)
         mode = mode_for(settings, calibrated=settings["calibrate"] is not None)
         plan = solved(mode.design(asked))
     except ReproError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
+from pytest_flaky_repro.machine.argv import kernel_command_line
 from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.machine.spec import Emulator
 
@@ -53,3 +54,8 @@ def test_a_file_that_is_no_program_says_so(tmp_path: Path) -> None:
     text.chmod(0o755)
     with pytest.raises(InfrastructureError, match=r"did not run: .*Exec format error"):
         find_emulator(str(text))
+
+
+def test_guests_do_not_check_their_timer() -> None:
+    """On a busy host that check fails now and then, and the kernel panics while it boots."""
+    assert "no_timer_check" in kernel_command_line("quiet", None).split()

@@ -25,6 +25,7 @@ from pytest_flaky_repro.stats.control import ControlCheck
 from pytest_flaky_repro.stats.duration import Advice
 
 CALIBRATION = "calibration"  # the source of the minimum rate of who only learns one
+CUT_SHORT = (STOPPED, UNFINISHED)  # ``detail`` of trials that we stopped, or a run left behind
 VoteOf = Callable[[Trial], Vote]
 
 
@@ -164,7 +165,7 @@ def wasted(trials: Iterable[Trial], votes: Iterable[Vote]) -> tuple[int, int]:
     What we stopped ourselves, or an interrupted run left behind, is no failure of the harness.
     """
     pairs = zip(trials, votes, strict=True)
-    own = [vote for trial, vote in pairs if trial.detail not in (STOPPED, UNFINISHED)]
+    own = [vote for trial, vote in pairs if trial.detail not in CUT_SHORT]
     return own.count(Vote.LOST), own.count(Vote.VOID)
 
 
@@ -173,8 +174,7 @@ def not_waited_for(trials: Sequence[Trial]) -> int:
 
     Those that had started are among the lost, too: the lower bound is the more careful for it.
     """
-    stopped = (STOPPED, UNFINISHED)
-    last = max((trial.ticket for trial in trials if trial.detail not in stopped), default=-1)
+    last = max((trial.ticket for trial in trials if trial.detail not in CUT_SHORT), default=-1)
     return sum(trial.detail == STOPPED and trial.ticket < last for trial in trials)
 
 

@@ -16,9 +16,7 @@ from pytest_flaky_repro.report import boots
 from pytest_flaky_repro.report.sentences import (
     confidence,
     counted,
-    downwards,
     printable,
-    upwards,
 )
 from pytest_flaky_repro.stats import statement
 from pytest_flaky_repro.stats.agreement import Agreed
@@ -109,11 +107,7 @@ def _lines(verdict: Combined) -> list[str]:
     if verdict.conclusion is Conclusion.SAFE:
         lines.append(f"    {_meaning_of_safe(verdict)}")
     elif tally.trials_low:
-        of_trials, of_boots = (
-            (" of trials", " of boots") if verdict.shared is not None else ("", "")
-        )
-        least = f"{downwards(verdict.rate_lower)}{of_trials}"
-        most = f"{upwards(verdict.rate_upper)}{of_boots}"
+        least, most = boots.bounds_said(verdict.rate_lower, verdict.rate_upper, verdict.shared)
         lines.append(
             f"    rate at least {least} at {confidence(design.confidence_crash)}, at most {most} "
             f"at {confidence(design.confidence_safe)}, whenever the jobs stopped"

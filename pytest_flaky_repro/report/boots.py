@@ -48,6 +48,12 @@ def counted_boots(tally: Tally, shared: SharedBoots) -> str:
     return f"{counted(tally.trials_low, 'boots')}, {trials}"
 
 
+def bounds_said(lower: float, upper: float, shared: SharedBoots | None) -> tuple[str, str]:
+    """Both bounds of a crash rate, each with what it is a rate of where that is not plain."""
+    of_trials, of_boots = (" of trials", " of boots") if shared is not None else ("", "")
+    return f"{downwards(lower)}{of_trials}", f"{upwards(upper)}{of_boots}"
+
+
 def _bound_of_trials(verdict: Verdict, shared: SharedBoots) -> str:
     """What the bound on boots says of trials, at the correlation that was vouched for."""
     bound = safe_bound(verdict.design, verdict.tally)

@@ -222,12 +222,9 @@ def kind_rate(verdict: Verdict, kind: KindCount) -> str:
 
 
 def rate_bounds_said(verdict: Verdict) -> tuple[str, str]:
-    """Both bounds of the crash rate, each with what it is a rate of where that is not plain."""
-    of_trials, of_boots = (" of trials", " of boots") if verdict.shared is not None else ("", "")
-    return (
-        f"{downwards(verdict.rate_lower)}{of_trials} or more",
-        f"{upwards(verdict.rate_upper)}{of_boots} or less",
-    )
+    """``1.7% or more`` and ``51% or less``, of trials or boots where that is not plain."""
+    least, most = boots.bounds_said(verdict.rate_lower, verdict.rate_upper, verdict.shared)
+    return f"{least} or more", f"{most} or less"
 
 
 def comparison_word(verdict: ComparisonVerdict) -> str:

@@ -270,3 +270,32 @@ def test_where_all_bad_fails_it_is_said_whether_all_good_can_be_tested(
         file.write_text("".join(kept))
     with pytest.raises(UsageError, match="All good can be tested"):
         find_culprit(broken, coin([[]], 0.5), RESUME, folder=tmp_path)
+
+
+def test_where_all_bad_cannot_be_tested_one_trial_of_all_good_tells_whose_fault_it_is(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    bad_only = coin([[17]], 0.3, untestable=lambda mask: mask != 0)
+    with pytest.raises(UsageError, match=r"it does not boot\. .*All good can be tested\. "):
+        find_culprit(masks(60), bad_only, folder=tmp_path / "bad")
+    assert bad_only.trials == 1
+    both = coin([[17]], 0.3, untestable=lambda _: True)
+    with pytest.raises(UsageError, match="All good fails, too, in the same way"):
+        find_culprit(masks(60), both, folder=tmp_path / "both")
+
+
+def test_where_all_bad_does_not_build_nothing_else_is_built_to_say_so(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    broken = masks(60, broken=lambda subset: len(subset) == 60)
+    with pytest.raises(UsageError, match="all bad cannot be built"):
+        find_culprit(broken, coin([[17]], 0.3), folder=tmp_path)
+    assert broken.built == [(1 << 60) - 1]
+
+
+def test_no_budget_turns_an_all_bad_that_cannot_be_tested_into_an_answer(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    tester = coin([[17]], 0.3, untestable=lambda mask: mask != 0)
+    with pytest.raises(UsageError, match="all bad cannot be built or tested"):
+        find_culprit(masks(60), tester, SearchOptions(max_builds=1), folder=tmp_path)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from pytest_flaky_repro.bench import Bench
+from pytest_flaky_repro.boots import mode_for
 from pytest_flaky_repro.cache import cache_folder
 from pytest_flaky_repro.campaign.experiment import Experiment
 from pytest_flaky_repro.campaign.loop import Budget
@@ -20,6 +21,7 @@ from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.testing import TrialReport, Untestable
 from pytest_flaky_repro.culprit.until import UntilCrash, report_of
 from pytest_flaky_repro.errors import UsageError, told_by
+from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.guest import reproducer as reproducers
 from pytest_flaky_repro.kernels import Kernel
 from pytest_flaky_repro.machine.accel import Choice
@@ -27,6 +29,7 @@ from pytest_flaky_repro.machine.trial import TrialOrder
 from pytest_flaky_repro.outcomes import Conclusion
 from pytest_flaky_repro.request import Request, Surroundings
 from pytest_flaky_repro.settings import Settings
+from pytest_flaky_repro.unstarted import explained
 
 IDENTITY = ("smp", "memory", "machine", "append", "trial_time", "hung", "crash_classes", "boot")
 
@@ -36,6 +39,10 @@ class GuestTester:
 
     ``request`` gives reproducer and rules; its kernel is replaced by the image's. Crashes other
     than the target teach nothing about it. ``seed`` makes the trials' seeds follow from it.
+
+    Where trials share boots, a boot of ``boot_size`` trials at most is what is reported: it has
+    crashed, or survived all of them. However crashes cluster by boot, boots are independent, and
+    all images that can crash have one rate of them.
     """
 
     def __init__(
@@ -43,6 +50,8 @@ class GuestTester:
     ) -> None:
         self._root, self._request, self._settings, self.seed = root, request, settings, seed
         self._choice: Choice | None = None
+        self._any_started = False
+        self._mode = mode_for(settings, calibrated=True)
         with told_by(request.named_by):
             payload = reproducers.prepare(
                 request.reproducer, cache=cache_folder(), cflags=request.cflags
@@ -54,12 +63,17 @@ class GuestTester:
             "environment": request.environment,
             "ok_exit": sorted(request.rules.ok_exit),
             **{name: settings[name] for name in IDENTITY},
+            **self._mode.parameters(),
         }
         self._identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     @property
     def identity(self) -> str:
         return self._identity
+
+    @property
+    def boot_size(self) -> int:
+        return self._mode.size
 
     def run(
         self,
@@ -78,27 +92,41 @@ class GuestTester:
         around = Surroundings(None, lambda: None, None, lambda *_: None)
         with bench.machine(experiment, settings, around) as machine:
             self._choice = bench.choices.get(experiment.kernel.sha256)
-            writer, history = bench.evidence(request, settings, experiment, {"image": image.id})
+            parameters = {"image": image.id, **self._mode.parameters()}
+            writer, history = bench.evidence(request, settings, experiment, parameters)
+            goal, told = UntilCrash(survivals), 0
 
             def tell(progress: Progress) -> News:
-                report = report_of(progress.trials[-1], progress.votes[-1], str(writer.path))
-                return partial(on_trial, report)
+                nonlocal told
+                trials, told = progress.trials[told:], len(progress.trials)
+                self._any_started |= any(trial.started is not None for trial in trials)
+                return partial(on_trial, self._report(trials, goal, str(writer.path)))
 
             loop = TrialLoop(
                 [Arm("test", machine, partial(_order, experiment, request), experiment.digest,
                      request.rules)],
-                UntilCrash(survivals),
+                goal,
                 budget=Budget(jobs=settings["jobs"] or machine.at_once),
                 writer=writer,
                 history=history,
                 on_trial=tell,
                 seed=self._seeds(image, already),
+                sharing=self._mode.sharing,
             )  # fmt: skip
             try:
                 ending = loop.run()
             finally:
                 writer.close()
-        return Untestable(ending.why) if ending.conclusion is Conclusion.INFRASTRUCTURE else None
+        if ending.conclusion is not Conclusion.INFRASTRUCTURE:
+            return None
+        # Once a guest has started, it is the image that does not boot, not what is asked of guests.
+        why = ending.why if self._any_started else explained(ending.why, experiment, settings)
+        return Untestable(why)
+
+    def _report(self, trials: Sequence[Trial], goal: UntilCrash, record: str) -> TrialReport:
+        decided, vote = goal.decided
+        seed = decided.seed if self._mode.size == 1 else decided.boot
+        return report_of(trials, decided, vote, seed, record)
 
     def _for(self, image: Image, target: Signature | None) -> tuple[Request, Settings]:
         if image.kernel is None:

@@ -305,11 +305,11 @@ def resolve(sources: Sources) -> Settings:
         values[option.name], names[option.name] = _resolve_one(option, sources)
     settings = Settings(values, names)
     if sources.where:  # of a run as a whole nothing is idle yet: a marker may say how to boot
-        _refuse_idle(settings)
+        refuse_idle(settings)
     return settings
 
 
-def _refuse_idle(settings: Settings) -> None:
+def refuse_idle(settings: Settings) -> None:
     """What would change nothing as things stand is a mistake, better told than ignored."""
     if settings.source("boot") != "default":
         return

@@ -57,8 +57,12 @@ class Seconds:
 
 @dataclass
 class Book:
-    """Everything that the records say, in the form in which the search needs it."""
+    """Everything that the records say, in the form in which the search needs it.
 
+    With a ``boot_size`` above 1, what is called a trial here is a boot of so many at most.
+    """
+
+    boot_size: int = 1
     tallies: Tallies = field(default_factory=Tallies)
     seconds: Seconds = field(default_factory=Seconds)
     titles: dict[str, Counter[str]] = field(default_factory=dict)  # crash titles of each image
@@ -159,7 +163,7 @@ class Ledger:
         resume: bool,
         info: Mapping[str, Any],
     ) -> None:
-        self.book = Book()
+        self.book = Book(info.get("boot_size", 1))
         self._files = info.get("files", {})
         self.continues = self._replay(folder, question) if resume else ()
         self._journal = Journal(folder, "search", AGAIN)

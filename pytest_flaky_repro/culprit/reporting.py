@@ -42,6 +42,7 @@ def spent_of(book: Book) -> Spent:
         infrastructure=book.infrastructure,
         build_s=sum(seconds.builds) + sum(seconds.skips),
         trial_s=trial_s,
+        boot_size=book.boot_size,
     )
 
 

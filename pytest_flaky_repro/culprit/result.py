@@ -80,7 +80,7 @@ class Leader:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a search cost, over all its runs."""
+    """What a search cost, over all its runs. Trials are boots where ``boot_size`` is above 1."""
 
     builds: int  # distinct subsets that were built
     skips: int
@@ -90,6 +90,7 @@ class Spent:
     infrastructure: int
     build_s: float
     trial_s: float
+    boot_size: int = 1  # trials of one boot at most
 
 
 @dataclass(frozen=True)

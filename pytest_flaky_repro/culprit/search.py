@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pytest_flaky_repro.culprit.reporting import result_of, view_of
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.strategy import Strategy
 from pytest_flaky_repro.culprit.tallies import Tallies
-from pytest_flaky_repro.culprit.testing import Tester, TrialReport, Untestable
+from pytest_flaky_repro.culprit.testing import Tester, TrialReport, Untestable, unit_of
 from pytest_flaky_repro.culprit.watching import Activity, Watcher
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.stats.search.planning import Costs
@@ -31,7 +32,7 @@ UNMEASURED_BUILD = 10.0  # trials that a build is taken to cost before one was t
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a search is to reach and may spend.
+    """What a search is to reach and may spend; rates and noise are those of one trial.
 
     ``target`` is the crash that counts; None: whatever all bad crashes with first. ``noise`` is
     the rate at which an image that cannot crash looks crashed, taken for at least 1e-4.
@@ -123,12 +124,14 @@ class _Search:
         self._builder, self._tester, self._options = builder, tester, options
         self._watcher, self._should_stop = watcher, should_stop
         self._universe = Universe(builder.candidates, getattr(builder, "describe", None))
+        boot_size = getattr(tester, "boot_size", 1)
+        noise = max(options.noise, NOISE_FLOOR)
         self._aim = Aim(
             [candidate.weight for candidate in self._universe],
             builder.shape,
             options.confidence,
-            max(options.noise, NOISE_FLOOR),
-            options.min_rate,
+            -math.expm1(boot_size * math.log1p(-noise)),
+            options.min_rate,  # of trials: at least as many of their boots crash
         )
         self._strategy = self._decider()
         crash = str(options.target) if options.target is not None else None
@@ -138,6 +141,7 @@ class _Search:
             "confidence": options.confidence,
             "strategy": options.strategy,
             "seed": getattr(tester, "seed", None),
+            "boot_size": boot_size,
             "files": {**getattr(builder, "files", {}), **getattr(tester, "files", {})},
         }
         self._ledger = Ledger(folder, question, self._universe, resume=options.resume, info=info)
@@ -185,6 +189,7 @@ class _Search:
     def _refuse_unusable(self) -> None:
         reason = self._book.tallies.skipped.get(self._aim.everything)
         if reason is not None:
+            self._try_all_good()
             advice = getattr(self._builder, "if_all_bad_fails", "")
             raise UsageError(
                 f"all bad cannot be built or tested: {reason}. Nothing can be found{advice}. "
@@ -192,11 +197,32 @@ class _Search:
                 "--resume remembers this: once it is mended, run without --resume"
             )
 
+    def _try_all_good(self) -> None:
+        """One trial tells whether it is the bad variant that cannot be tested, or the question.
+
+        Only where all bad was built: a second build just to say so may take an hour.
+        """
+        tallies = self._book.tallies
+        known = ALL_GOOD in tallies.skipped or tallies.of(ALL_GOOD).trials
+        if known or self._aim.everything not in tallies.built:
+            return
+        query = Query(ALL_GOOD, 1, Phase.BASELINE)
+        try:
+            self._check_budget()
+            image = self._image(query)
+            if image is not None:
+                self._test(query, image)
+        except _EnoughError:
+            return  # then it is not known
+
     def _said_of_all_good(self) -> str:
         """Whether it is only the bad variant that fails, where that is known."""
         tallies = self._book.tallies
         if ALL_GOOD in tallies.skipped:
-            return f"All good fails, too: {tallies.skipped[ALL_GOOD]}. "
+            reason = tallies.skipped[ALL_GOOD]
+            if reason == tallies.skipped[self._aim.everything]:
+                return "All good fails, too, in the same way. "
+            return f"All good fails, too: {reason}. "
         return "All good can be tested. " if tallies.of(ALL_GOOD).trials else ""
 
     # ---- building
@@ -282,7 +308,7 @@ class _Search:
             raise _EnoughError(why)
         trials = len(book.seconds.survivals) + len(book.seconds.crashes)
         if options.max_trials is not None and trials >= options.max_trials:
-            raise _spent(options.max_trials, "trials", "--max-trials")
+            raise _spent(options.max_trials, unit_of(book.boot_size), "--max-trials")
         if options.seconds is not None and self._clock.elapsed_s > options.seconds:
             raise _EnoughError(f"the budget of {options.seconds:g} s is spent (--budget)")
 

@@ -36,6 +36,11 @@ class TrialReport:
     record: str = ""  # where its own record is: FILE:TICKET
 
 
+def unit_of(boot_size: int) -> str:
+    """What a search counts: trials, or the boots that so many of them share."""
+    return "trials" if boot_size == 1 else "boots"
+
+
 @dataclass(frozen=True)
 class Untestable:
     """An image that no trial can be run on (it does not boot, say): a skip, never good."""
@@ -55,6 +60,9 @@ class Tester(Protocol):
     Raises InfrastructureError when the harness itself cannot go on.
 
     ``identity`` is a digest of what trials depend on apart from the image.
+
+    A tester may have a ``boot_size``: then each report is of a boot of so many trials at most,
+    and everything that is counted, survivals asked for and rates too, is boots.
     """
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pytest_flaky_repro.campaign.trials import Ending
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.evidence import Trial
@@ -18,13 +20,22 @@ class UntilCrash:
     def __init__(self, survivals: int) -> None:
         self._survivals = survivals
         self._survived = self._crashed = 0
+        self._decided: tuple[Trial, Vote] | None = None
+
+    @property
+    def decided(self) -> tuple[Trial, Vote]:
+        """What was fed last: a trial, or the one that decided its boot, and the vote."""
+        if self._decided is None:
+            raise LookupError("nothing was fed yet")
+        return self._decided
 
     def arm_for(self, ticket: int) -> int:
         del ticket
         return 0
 
     def feed(self, arm: int, trial: Trial, vote: Vote) -> None:
-        del arm, trial
+        del arm
+        self._decided = (trial, vote)
         self._survived += vote is Vote.SURVIVAL
         self._crashed += vote is Vote.CRASH
 
@@ -46,20 +57,27 @@ class UntilCrash:
         return self._survived + self._crashed
 
 
-def report_of(trial: Trial, vote: Vote, record: str) -> TrialReport:
-    """What a search needs to know of a guest's trial; ``record`` is the file with all of it."""
+def report_of(
+    trials: Sequence[Trial], decided: Trial, vote: Vote, seed: str, record: str
+) -> TrialReport:
+    """What a search needs to know of a boot; ``record`` is the file with all of it.
+
+    ``trials`` are all of the boot, ``decided`` the one whose vote is the boot's. ``seed`` is the
+    boot's, or that of its only trial: who has it again has the same evidence again.
+    """
     outcome = {
         Vote.CRASH: TrialOutcome.CRASHED,
         Vote.SURVIVAL: TrialOutcome.SURVIVED,
     }.get(vote, TrialOutcome.INFRASTRUCTURE)
-    if outcome is TrialOutcome.INFRASTRUCTURE and trial.outcome is Outcome.CRASHED:
-        outcome = TrialOutcome.OTHER
+    others = [trial for trial in trials if trial.outcome is Outcome.CRASHED]
+    if outcome is TrialOutcome.INFRASTRUCTURE and others:
+        outcome, decided = TrialOutcome.OTHER, others[0]
     return TrialReport(
         outcome=outcome,
-        seconds=round(trial.boot_s + trial.exposure_s, 3),
-        seed=trial.seed,
-        title=trial.title,
-        alternates=trial.alternates,
-        detail=trial.detail,
-        record=f"{record}:{trial.ticket}",
+        seconds=round(sum(trial.boot_s + trial.exposure_s for trial in trials), 3),
+        seed=seed,
+        title=decided.title,
+        alternates=decided.alternates,
+        detail=decided.detail,
+        record=f"{record}:{decided.ticket}",
     )

@@ -14,6 +14,7 @@ from pytest_flaky_repro.culprit.result import (
     Leader,
     Result,
 )
+from pytest_flaky_repro.culprit.testing import unit_of
 from pytest_flaky_repro.culprit.watching import Activity, View
 from pytest_flaky_repro.report.sentences import (
     confidence,
@@ -39,13 +40,13 @@ def progress_line(view: View) -> str:
         parts.append(f"{view.candidates_left} left ({leaders})")
     else:
         parts.append(f"{view.candidates_left} left")
-    spent = view.spent
-    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, "trials")
+    spent, unit = view.spent, unit_of(view.spent.boot_size)
+    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, unit)
     parts.append(f"{builds}, {trials}, {spent.crashes} crashed")
     if view.expected_trials >= 1 and view.activity is not Activity.DONE:
-        ahead = f"{view.expected_trials:.0f} trials"
+        ahead = counted(round(view.expected_trials), unit)
         if view.expected_builds >= 0.5:
-            ahead = f"{view.expected_builds:.0f} builds, {ahead}"
+            ahead = f"{counted(round(view.expected_builds), 'builds')}, {ahead}"
         parts.append(f"about {ahead}, {duration(view.expected_s)} to go")
     return printable("; ".join(parts))
 
@@ -65,7 +66,8 @@ def report_lines(result: Result) -> list[str]:
     if result.kind is Kind.UNRESOLVED:
         lines += _unresolved(result)
     elif result.kind is Kind.NO_CRASH:
-        lines.append(f"    {result.why}; a rate of {upwards(result.rate[2])} or more is ruled out")
+        ruled_out = f"that {upwards(result.rate[2])} or more of {_unit(result)} crash is ruled out"
+        lines.append(f"    {result.why}; {ruled_out}")
     elif result.kind is Kind.NOT_HERE:
         lines += [
             f"    {result.why}: P = {probability(result.probability, result.confidence)}",
@@ -109,15 +111,15 @@ def _confirmation(each: Confirmation, result: Result) -> list[str]:
         f"rate {downwards(each.rate_lower)} to {upwards(each.rate_upper)} "
         f"at {confidence(result.confidence)} each"
     )
-    words = str(each.subset)
-    return [confirmed(each.claim, words, each.survived, each.crashed, each.error, bounds)]
+    seen = (str(each.subset), each.survived, each.crashed, each.error)
+    return [confirmed(each.claim, *seen, bounds, _unit(result))]
 
 
 def confirmed(
-    claim: Claim, subset: str, survived: int, crashed: int, error: float, bounds: str
+    claim: Claim, subset: str, survived: int, crashed: int, error: float, bounds: str, unit: str
 ) -> str:
     """What the trials of one image say for the answer, with the chance that they mislead."""
-    said = printable(f"{subset}: {crashed} of {survived + crashed} trials crashed")
+    said = printable(f"{subset}: {crashed} of {survived + crashed} {unit} crashed")
     if claim is Claim.SUFFICIENT:
         return f"{said} ({bounds}); that this was noise: {upwards(error)}"
     if claim is Claim.NECESSARY:
@@ -129,6 +131,10 @@ def confirmed(
         f"{said}; another culprit as frequent would have been missed with probability "
         f"{upwards(error)}"
     )
+
+
+def _unit(result: Result) -> str:
+    return unit_of(result.spent.boot_size)
 
 
 def _unresolved(result: Result) -> list[str]:
@@ -147,8 +153,10 @@ def _unresolved(result: Result) -> list[str]:
 
 
 def _footer(result: Result) -> list[str]:
-    spent = result.spent
-    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, "trials")
+    spent, unit = result.spent, _unit(result)
+    builds, trials = counted(spent.builds, "builds"), counted(spent.trials, unit)
+    if spent.boot_size > 1:
+        trials += f" of up to {spent.boot_size} trials"
     lines = [
         "",
         (
@@ -162,7 +170,7 @@ def _footer(result: Result) -> list[str]:
         titles = ", ".join(f"{number} x {title}" for title, number in result.others.items())
         lines.append(printable(f"other crashes, which did not count: {titles}"))
     if spent.infrastructure:
-        wasted = counted(spent.infrastructure, "trials")
+        wasted = counted(spent.infrastructure, unit)
         lines.append(f"{wasted} taught nothing (lost, or never started)")
     for subset, reason in result.skipped[:SHOWN]:
         lines.append(printable(f"skipped: {subset}: {reason}"))
@@ -174,7 +182,7 @@ def _footer(result: Result) -> list[str]:
 
 
 def report_data(result: Result) -> dict[str, Any]:
-    """The report for machines; rates per trial, times in seconds."""
+    """The report for machines; rates are of what ``unit`` says is counted, times in seconds."""
     low, mean, high = result.rate
     return {
         "kind": result.kind.value,
@@ -182,6 +190,7 @@ def report_data(result: Result) -> dict[str, Any]:
         "probability": result.probability,
         "confidence": result.confidence,
         "why": result.why,
+        "unit": _unit(result),
         "rate": {"lower": low, "mean": mean, "upper": high},
         "credible": _leaders(result.credible),
         "signature": result.signature,

@@ -12,6 +12,7 @@ from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import FILES, Book
 from pytest_flaky_repro.culprit.links import Link, Seen
 from pytest_flaky_repro.culprit.result import Claim, Kind
+from pytest_flaky_repro.culprit.testing import unit_of
 from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.report import plots
 from pytest_flaky_repro.report.culprit import confirmed, headline, probability
@@ -48,8 +49,8 @@ class _Records:
     """The files of one question, read."""
 
     head: Mapping[str, Any]
+    book: Book
     files: list[Path] = field(default_factory=list)
-    book: Book = field(default_factory=Book)
     campaigns: set[Path] = field(default_factory=set)
 
 
@@ -61,7 +62,8 @@ def searches_below(folders: Iterable[Path]) -> list[Search]:
         if not records or records[0]["type"] != "search":
             continue  # a run that died before its head was whole tried nothing
         question = str(records[0]["question"])
-        known = found.setdefault(question, _Records(records[0]))
+        book = Book(records[0]["info"].get("boot_size", 1))
+        known = found.setdefault(question, _Records(records[0], book))
         known.files.append(file)
         for record in records[1:]:
             known.book.enter(record["type"], record)
@@ -84,7 +86,7 @@ def _search(records: _Records) -> Search:
     suspects = _suspects(universe, book)
     prefixes = _prefixes(universe, book)
     if prefixes:
-        drawn.append(_picture_of_prefixes(prefixes, len(universe)))
+        drawn.append(_picture_of_prefixes(prefixes, len(universe), unit_of(book.boot_size)))
     if suspects:
         drawn.append(_picture_of_suspects(suspects))
     trials = sum(tally.trials for tally in book.tallies.images.values())
@@ -93,9 +95,9 @@ def _search(records: _Records) -> Search:
     lines = [
         (
             f"{len(universe)} candidates, {builds} subsets built, {skips} that could not be; "
-            f"{trials} trials, {crashes} of them crashed."
+            f"{trials} {unit_of(book.boot_size)}, {crashes} of them crashed."
         ),
-        *_confirmed(book.answer, records.head["info"]),
+        *_confirmed(book.answer, records.head["info"], unit_of(book.boot_size)),
         MEANING,
         *(f"Evidence: {file}" for file in records.files[-3:]),
     ]
@@ -124,7 +126,7 @@ def _word(answer: Mapping[str, Any], suspects: Sequence[tuple[str, float]], aske
     return f"Most suspect: {name} ({100 * chance:.3g}%)"
 
 
-def _confirmed(answer: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
+def _confirmed(answer: Mapping[str, Any], info: Mapping[str, Any], unit: str) -> list[str]:
     """What the newest answer rests on: each confirming image's trials, and the chance of error."""
     lines = []
     for each in (c for found in answer.get("sets", ()) for c in found.get("confirmations", ())):
@@ -132,7 +134,7 @@ def _confirmed(answer: Mapping[str, Any], info: Mapping[str, Any]) -> list[str]:
         if "confidence" in info:
             bounds += f" at {confidence(info['confidence'])} each"
         seen = (each["words"], each["survived"], each["crashed"], each["error"])
-        lines.append(confirmed(Claim(each["claim"]), *seen, bounds))
+        lines.append(confirmed(Claim(each["claim"]), *seen, bounds, unit))
     return lines
 
 
@@ -186,7 +188,9 @@ def _prefixes(universe: Universe, book: Book) -> list[tuple[int, int, int]]:
     return found
 
 
-def _picture_of_prefixes(prefixes: Sequence[tuple[int, int, int]], total: int) -> plots.Plot:
+def _picture_of_prefixes(
+    prefixes: Sequence[tuple[int, int, int]], total: int, unit: str
+) -> plots.Plot:
     crashed = [(j, c, s) for j, c, s in prefixes if c]
     clean = [(j, c, s) for j, c, s in prefixes if not c]
 
@@ -202,7 +206,7 @@ def _picture_of_prefixes(prefixes: Sequence[tuple[int, int, int]], total: int) -
             axes.annotate(f"{c}/{c + s}", (j, c / (c + s)), (0, 7), textcoords="offset points",
                           ha="center", fontsize=8)  # fmt: skip
         axes.set(xlim=(-0.04 * total, 1.04 * total), ylim=(-0.08, 1.2))
-        axes.set(xlabel="the first so many candidates are bad", ylabel="trials that crashed")
+        axes.set(xlabel="the first so many candidates are bad", ylabel=f"{unit} that crashed")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderpad=0)
@@ -211,7 +215,7 @@ def _picture_of_prefixes(prefixes: Sequence[tuple[int, int, int]], total: int) -
     return plots.Plot(
         plots.draw(paint),
         "Tested prefixes",
-        f"Share of trials that crashed, by how many of the {total} candidates were bad.",
+        f"Share of {unit} that crashed, by how many of the {total} candidates were bad.",
         plots.Table(("bad candidates", "crashed", "survived"), rows),
     )
 

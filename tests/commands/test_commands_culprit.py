@@ -73,6 +73,56 @@ def test_guests_with_other_environments_need_no_build(
     assert "the crash that counted: exit status 3\n" in ran.out
 
 
+@pytest.mark.parametrize("how", ["batch", "snapshot"])
+def test_trials_may_share_boots_which_are_counted_then(
+    command: Callable[..., Any], tmp_path: Path, bare_kernel: Path, how: str
+) -> None:
+    """Four trials a boot, half of which crash: 15 of 16 boots do."""
+    (tmp_path / "cached.c").write_text(REPRODUCER)
+    (tmp_path / "env.txt").write_text("LOCKS=fine\nCACHE=off\nDEPTH=9\n")
+    guests = ("--kernel", bare_kernel, "--reproducer", "cached.c", "--accel", "tcg")
+    shared = ("--boot", how, "--batch", "4", "--json")
+    words = ("--candidates", "env.txt", "--vary", "env", "--confidence", "0.9", "--seed", "1")
+    ran = command("culprit", "set", *words, *guests, *shared)
+    assert ran.status == 0, ran.err
+    report = json.loads(ran.out)
+    assert report["unit"] == "boots"
+    (found,) = report["culprits"]
+    assert found["names"] == ["CACHE=off"]
+    rest = next(each for each in found["confirmations"] if each["claim"] == "complete")
+    boots = {}
+    for file in tmp_path.glob(".repro/*/trials-*.jsonl"):
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        if lines[0]["parameters"]["image"] == rest["image"]:
+            ended = [line["boot"] for line in lines if line["type"] == "trial"]
+            boots |= {boot: ended.count(boot) for boot in ended}
+    assert list(boots.values()) == [4] * rest["survived"]  # a boot that survived took them all
+
+
+def test_how_many_share_a_boot_matters_only_where_they_do(
+    command: Callable[..., Any], tmp_path: Path, bare_kernel: Path
+) -> None:
+    (tmp_path / "cached.c").write_text(REPRODUCER)
+    guests = ("--kernel", bare_kernel, "--reproducer", "cached.c", "--batch", "4")
+    ran = command("culprit", "set", "--candidates", "passes.txt", "--vary", "append", *guests)
+    assert ran.status == 2
+    assert "--batch: it concerns trials that share a boot" in ran.message
+    assert "add --boot batch (or snapshot)" in ran.message
+
+
+def test_guests_that_never_start_are_explained(
+    command: Callable[..., Any], tmp_path: Path, bare_kernel: Path
+) -> None:
+    (tmp_path / "cached.c").write_text(REPRODUCER)
+    guests = ("--kernel", bare_kernel, "--reproducer", "cached.c", "--accel", "tcg")
+    words = ("--candidates", "passes.txt", "--vary", "append")
+    ran = command("culprit", "set", *words, *guests, "--memory", "8")
+    assert ran.status == 2
+    assert "all bad cannot be built or tested: " in ran.message
+    assert "--memory: 8 MiB: the kernel and its initramfs take" in ran.message
+    assert "All good fails, too, in the same way. " in ran.message
+
+
 def test_all_good_that_crashes_too_is_exit_status_1(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -87,7 +137,7 @@ def test_what_never_crashes_is_exit_status_1(command: Callable[..., Any], tmp_pa
     ran = command(*TRY, "--min-rate", "0.2", "--confidence", "0.9")
     assert ran.status == 1
     assert "no crash: with all candidates bad it did not crash" in ran.out
-    assert "0 crashes in 11 trials of all bad" in ran.out
+    assert "all bad crashed 0 times of 11" in ran.out
 
 
 def test_a_spent_budget_is_exit_status_3_and_resume_goes_on(command: Callable[..., Any]) -> None:

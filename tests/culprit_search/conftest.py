@@ -48,6 +48,7 @@ class Coin:
     noise: float = 0.0
     untestable: Callable[[int], bool] = lambda _: False
     identity: str = "coin"
+    boot_size: int = 1
     trials: int = 0
 
     def __post_init__(self) -> None:

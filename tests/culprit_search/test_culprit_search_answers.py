@@ -117,6 +117,19 @@ def test_noise_that_is_known_of_blames_nobody(masks: Any, coin: Any, tmp_path: P
     assert right >= len(SEEDS) - 1
 
 
+def test_a_boot_of_many_trials_is_taken_for_as_noisy_as_all_of_them(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """One boot of 1,000 trials crashes by noise of 1e-4 a trial in one of ten cases: no proof."""
+    tester = coin([[17]], 0.9)
+    tester.boot_size = 1000
+    result = find(tmp_path, masks(60), tester)
+    assert result.names == ("c17",)
+    assert result.spent.boot_size == 1000
+    assert claims(result)[Claim.SUFFICIENT].crashed > 1
+    assert claims(result)[Claim.SUFFICIENT].error <= 0.01
+
+
 def test_other_crashes_are_counted_and_teach_nothing(masks: Any, coin: Any, tmp_path: Path) -> None:
     """The other crash happens everywhere: taken for the one, all good would be to blame."""
     target = Signature.parse("the crash")

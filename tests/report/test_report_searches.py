@@ -26,13 +26,15 @@ def search(
     record: str = "",
     answer: Kind | None = None,
     heavy: str = "",
+    boot_size: int = 1,
     describe: Callable[[Subset], str] | None = None,
 ) -> None:
     """Halving by hand: prefixes that hold the culprit crash half of the time."""
     each = [Candidate(name, 1000.0 if name == heavy else 1.0) for name in CANDIDATES]
     universe = Universe(each, describe)
     question = Question(universe.digest, "builder", "tester", None)
-    ledger = Ledger(folder, question, universe, resume=False, info=INFO)
+    info = {**INFO, "boot_size": boot_size}
+    ledger = Ledger(folder, question, universe, resume=False, info=info)
     for length in (8, 4, 2, 3, 0):
         mask = (1 << length) - 1
         ledger.build(Subset(universe, mask), f"image {length}", 1.0, "bzImage")
@@ -143,6 +145,14 @@ def test_what_the_answer_rests_on_is_told_with_both_errors(tmp_path: Path) -> No
         "all but <script>.o: 0 of 40 trials crashed; another culprit as frequent would have been "
         "missed with probability 0.4%"
     ) in found.lines
+
+
+def test_trials_that_shared_boots_are_called_boots(tmp_path: Path) -> None:
+    search(tmp_path, culprit=2, answer=Kind.SINGLE, boot_size=16)
+    (found,) = searches_below([tmp_path])
+    assert "60 boots, 18 of them crashed." in found.lines[0]
+    assert any("all but <script>.o: 0 of 40 boots crashed" in line for line in found.lines)
+    assert found.plots[0].description.startswith("Share of boots that crashed")
 
 
 def test_a_search_is_headed_by_its_title(tmp_path: Path) -> None:

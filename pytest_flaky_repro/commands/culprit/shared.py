@@ -24,12 +24,12 @@ from pytest_flaky_repro.machine.emulator import find_emulator
 from pytest_flaky_repro.report.culprit import report_data, report_lines
 from pytest_flaky_repro.report.sentences import printable
 from pytest_flaky_repro.request import Request, build_rules
-from pytest_flaky_repro.settings import AutoTime, Settings, Sources, resolve
+from pytest_flaky_repro.settings import AutoTime, Settings, Sources, refuse_idle, resolve
 
 FOUND, NOT_FOUND, UNRESOLVED = 0, 1, 3  # 2 is bad input, and what failed
 GUEST_OPTIONS = (
-    *("trial_time", "smp", "memory", "append", "initrd", "accel", "jobs", "machine", "boot"),
-    *("boot_timeout", "hung", "crash_classes", "evidence", "qemu", "dask"),
+    *("trial_time", "smp", "memory", "append", "initrd", "accel", "jobs", "machine"),
+    *("boot", "batch", "boot_timeout", "hung", "crash_classes", "evidence", "qemu", "dask"),
 )
 _TRIAL_TIME = (
     "seconds that a trial may take, after which it has survived (default: 10; of --run-command: "
@@ -137,7 +137,9 @@ def environment_of(options: argparse.Namespace) -> tuple[str, ...]:
 def guest_settings(options: argparse.Namespace) -> Settings:
     """The options of trials in guests, as everywhere else."""
     given = {name: getattr(options, name) for name in GUEST_OPTIONS if name in options_of.BY_NAME}
-    return resolve(Sources({}, given, {}, {}))
+    settings = resolve(Sources({}, given, {}, {}))
+    refuse_idle(settings)
+    return settings
 
 
 def guest_tester(options: argparse.Namespace, settings: Settings, title: str) -> GuestTester:

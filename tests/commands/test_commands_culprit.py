@@ -90,7 +90,7 @@ def test_trials_may_share_boots_which_are_counted_then(
     (found,) = report["culprits"]
     assert found["names"] == ["CACHE=off"]
     rest = next(each for each in found["confirmations"] if each["claim"] == "complete")
-    boots = {}
+    boots: dict[str, int] = {}
     for file in tmp_path.glob(".repro/*/trials-*.jsonl"):
         lines = [json.loads(line) for line in file.read_text().splitlines()]
         if lines[0]["parameters"]["image"] == rest["image"]:

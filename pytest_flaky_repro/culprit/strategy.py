@@ -96,7 +96,7 @@ class Strategy:
             return Query(mask, limit - tally.trials, Phase.BASELINE)
         if tally.crashed and is_loud(tally.trials, tally.crashed, aim.noise, aim.error):
             return learned_rates(tally.survived, tally.crashed, aim.noise)
-        seen = f"all bad crashed {tally.crashed} times of {tally.trials}"
+        seen = f"all bad: {tally.crashed} of {tally.trials} crashed"
         return Answer(Kind.NO_CRASH, (), 0.0, seen)
 
     # ---- can any member be done without?

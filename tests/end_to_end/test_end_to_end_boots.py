@@ -87,9 +87,10 @@ def test_a_crash_that_only_the_boot_decides_is_not_overlooked(
     )  # fmt: skip
     assert status == 1, text
     assert re.search(r"^CRASHES \(1/\d+ boots?", text, re.MULTILINE), text
-    trials = project.records()
-    dead = [record for record in trials if record["outcome"] == "crashed"]
-    assert [record["place"] for record in dead] == [1]
+    dead = [record for record in project.records() if record["outcome"] == "crashed"]
+    assert {record["boot"] for record in dead if record["place"] == 1} == {
+        record["boot"] for record in dead
+    }  # two boots, or two trials of one, may be under way
 
 
 def test_crashes_that_cluster_by_boot_send_a_calibration_back_to_cold_boots(

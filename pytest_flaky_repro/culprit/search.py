@@ -32,10 +32,11 @@ UNMEASURED_BUILD = 10.0  # trials that a build is taken to cost before one was t
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """What a search is to reach and may spend; rates and noise are those of one trial.
+    """What a search is to reach and may spend.
 
     ``target`` is the crash that counts; None: whatever all bad crashes with first. ``noise`` is
-    the rate at which an image that cannot crash looks crashed, taken for at least 1e-4.
+    the rate at which a trial of an image that cannot crash looks crashed, taken for at least 1e-4;
+    ``min_rate`` and ``max_trials`` are of what the tester reports: trials, or boots of several.
     ``strategy`` is ``prefix``, or ``hash`` (32 kernels by the bits of the names' SHA-1).
     """
 
@@ -181,10 +182,14 @@ class _Search:
             if isinstance(query, Answer):
                 self._refuse_unusable()
                 return query
-            self._check_budget()
-            image = self._image(query)
-            if image is not None:
-                self._test(query, image)
+            self._ask(query)
+
+    def _ask(self, query: Query) -> None:
+        """Builds and tests what the query is about, as far as the budgets allow."""
+        self._check_budget()
+        image = self._image(query)
+        if image is not None:
+            self._test(query, image)
 
     def _refuse_unusable(self) -> None:
         reason = self._book.tallies.skipped.get(self._aim.everything)
@@ -206,12 +211,8 @@ class _Search:
         known = ALL_GOOD in tallies.skipped or tallies.of(ALL_GOOD).trials
         if known or self._aim.everything not in tallies.built:
             return
-        query = Query(ALL_GOOD, 1, Phase.BASELINE)
         try:
-            self._check_budget()
-            image = self._image(query)
-            if image is not None:
-                self._test(query, image)
+            self._ask(Query(ALL_GOOD, 1, Phase.BASELINE))
         except _EnoughError:
             return  # then it is not known
 

@@ -83,10 +83,11 @@ def _search(records: _Records) -> Search:
     universe = Universe([Candidate(name, weight) for name, weight in pairs])
     folder = records.files[-1].parent
     book, drawn = records.book, []
+    unit = unit_of(book.boot_size)
     suspects = _suspects(universe, book)
     prefixes = _prefixes(universe, book)
     if prefixes:
-        drawn.append(_picture_of_prefixes(prefixes, len(universe), unit_of(book.boot_size)))
+        drawn.append(_picture_of_prefixes(prefixes, len(universe), unit))
     if suspects:
         drawn.append(_picture_of_suspects(suspects))
     trials = sum(tally.trials for tally in book.tallies.images.values())
@@ -95,9 +96,9 @@ def _search(records: _Records) -> Search:
     lines = [
         (
             f"{len(universe)} candidates, {builds} subsets built, {skips} that could not be; "
-            f"{trials} {unit_of(book.boot_size)}, {crashes} of them crashed."
+            f"{trials} {unit}, {crashes} of them crashed."
         ),
-        *_confirmed(book.answer, records.head["info"], unit_of(book.boot_size)),
+        *_confirmed(book.answer, records.head["info"], unit),
         MEANING,
         *(f"Evidence: {file}" for file in records.files[-3:]),
     ]

@@ -88,6 +88,7 @@ def test_a_crash_that_only_the_boot_decides_is_not_overlooked(
     assert status == 1, text
     assert re.search(r"^CRASHES \(1/\d+ boots?", text, re.MULTILINE), text
     dead = [record for record in project.records() if record["outcome"] == "crashed"]
+    assert dead
     assert {record["boot"] for record in dead if record["place"] == 1} == {
         record["boot"] for record in dead
     }  # two boots, or two trials of one, may be under way

@@ -51,7 +51,7 @@ def _add(group: pytest.OptionGroup, option: Option) -> None:
     if option.flag:
         arguments["action"] = "store_true"
     else:
-        arguments["metavar"] = "|".join(option.choices) or option.metavar
+        arguments["metavar"] = option.value
         arguments["action"] = "append" if option.repeatable else "store"
     group.addoption(option.option, **arguments)
 

@@ -41,6 +41,11 @@ class Option(NamedTuple):  # made six times sooner than a dataclass, on every py
     def ini(self) -> str:
         return "repro_" + self.name
 
+    @property
+    def value(self) -> str:
+        """What a user may give, as help shows it behind the option's name."""
+        return "|".join(self.choices) or self.metavar
+
 
 def rate(text: str) -> float:
     return _number(text, float, lambda v: 0.0 < v < 1.0, "a number between 0 and 1 (0.05 for 5%)")
@@ -163,15 +168,15 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_trials", count, None, "stop as inconclusive after so many trials", "N"),
     Option("budget", seconds, None, "stop as inconclusive after so many seconds", "S"),
     Option("jobs", jobs, None, "guests at once for one test (default: as many as fit)", "N|auto"),
-    Option("accel", str, "auto", "how QEMU runs the guest", "A", choices=("auto", "kvm", "tcg")),
+    Option("accel", str, "auto", "how QEMU runs the guest", "", choices=("auto", "kvm", "tcg")),
     Option("smp", count, 1, "CPUs of the guest", "N"),
     Option("memory", count, 256, "memory of the guest", "MIB"),
     Option("boot_timeout", seconds, 120.0, "CPU seconds that QEMU may take to boot", "S"),
     Option("append", str, "", "more words for the kernel's command line", "ARGS"),
     Option("machine", str, "pc", "QEMU's machine type", "M"),
     Option(
-        "boot", str, "cold", "how a trial gets its guest: a boot of its own, or one of several in",
-        "HOW", choices=("cold", "batch", "snapshot"),
+        "boot", str, "cold", "one boot for each trial, or for several of them",
+        "", choices=("cold", "batch", "snapshot"),
     ),
     Option("batch", count, 16, "trials of one boot at most (--repro-boot batch, snapshot)", "N"),
     Option(
@@ -194,20 +199,20 @@ OPTIONS: tuple[Option, ...] = (
         in_marker=False, flag=True,
     ),
     Option(
-        "inconclusive", str, "fail", "what a test without a verdict does", "HOW",
+        "inconclusive", str, "fail", "what a test without a verdict does", "",
         choices=("fail", "skip", "pass"),
     ),
     Option(
-        "other", str, "fail", "what another crash than the expected one does", "HOW",
+        "other", str, "fail", "what another crash than the expected one does", "",
         choices=("fail", "count", "ignore"),
     ),
     Option(
-        "hung", str, "lost", "what a guest that hangs in its trial counts as", "AS",
+        "hung", str, "lost", "what a guest that hangs in its trial counts as", "",
         choices=("lost", "crash"),
     ),
     Option("crash_classes", str, "", "classes of crash: only these, or +NAME, -NAME", "LIST"),
     Option(
-        "exit", str, "pytest", "exit status: pytest's, or 0/1/125 for git bisect run", "KIND",
+        "exit", str, "pytest", "exit status: pytest's, or 0/1/125 for git bisect run", "",
         choices=("pytest", "bisect"), in_marker=False,
     ),
     Option(

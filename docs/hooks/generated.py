@@ -99,12 +99,11 @@ def options_table(names: str, shown: set[str]) -> str:
 
 def _row(option: Option) -> str:
     names = [option.alias] * bool(option.alias) + [option.option]
-    value = "" if option.flag else f" {option.metavar}"
+    value = "" if option.flag else f" {option.value}"
     shown = " or ".join(f"`{name}{value}`" for name in names)
     default = "" if option.default in (None, "", ()) else str(option.default)
-    choices = f" ({', '.join(option.choices)})" if option.choices else ""
     marker = f"`{option.name}=`" if option.in_marker else ""
-    cells = (shown, default, f"{option.help}{choices}", marker)
+    cells = (shown, default, option.help, marker)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -94,14 +94,13 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         option = options_of.BY_NAME[name]
         flag = "--" + name.replace("_", "-")
         own = name == "trial_time"  # auto has nothing to learn from here
-        metavar, text = ("S", _TRIAL_TIME) if own else (option.metavar, _help_of(option))
+        metavar, text = ("S", _TRIAL_TIME) if own else (option.value, _help_of(option))
         guests.add_argument(flag, metavar=metavar, help=text)
 
 
 def _help_of(option: options_of.Option) -> str:
     """As in pytest, with the names that options have here."""
-    choices = f" ({', '.join(option.choices)})" if option.choices else ""
-    return option.help.replace("--repro-", "--") + choices
+    return option.help.replace("--repro-", "--")
 
 
 def search_options(options: argparse.Namespace) -> SearchOptions:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pytest_flaky_repro import crash
 from pytest_flaky_repro.crash import CrashClass, Ending, Phase, Reading, Signature, Vanished
-from pytest_flaky_repro.evidence import Trial
-from pytest_flaky_repro.machine.conversation import Ended, Gone
+from pytest_flaky_repro.evidence import UNFINISHED, Trial
+from pytest_flaky_repro.machine.conversation import STOPPED, Ended, Gone
 from pytest_flaky_repro.machine.trial import TrialFacts
 from pytest_flaky_repro.outcomes import Outcome, Vote
 
 TIME_OVER = "time over"  # the status of a reproducer that was still running at the end
+CUT_SHORT = (STOPPED, UNFINISHED)  # ``detail`` of trials that we stopped, or a run left behind
 
 
 class OtherCrash(enum.Enum):

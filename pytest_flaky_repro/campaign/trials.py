@@ -11,13 +11,14 @@ import queue
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
-from pytest_flaky_repro.campaign.rules import Rules, outcome_of, read_facts, status_of
+from pytest_flaky_repro.campaign.rules import CUT_SHORT, Rules, outcome_of, read_facts, status_of
 from pytest_flaky_repro.errors import TOO_MANY_PROCESSES, InfrastructureError
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.journal import hostname, now
@@ -132,6 +133,7 @@ class _State:
     consumed: list[Trial] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
     counts: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
+    wastes: Counter[Vote] = field(default_factory=Counter)  # without what was cut short
     earlier: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
     boots: dict[int, Boot] = field(default_factory=dict)  # launched, and not yet fed
     tickets: int = 0  # drawn so far; void: how many of them never started
@@ -324,7 +326,7 @@ class TrialLoop:
             self._goal.feed(boot.arm, *boot.judge(rules.vote, self._sharing))
             state.next_boot = max(state.next_boot, boot.number + 1)
             self._changed.notify_all()
-        void, lost = state.counts[Vote.VOID], state.counts[Vote.LOST]
+        void, lost = state.wastes[Vote.VOID], state.wastes[Vote.LOST]
         spent = time.monotonic() - self._began
         progress = Progress(state.consumed, state.votes, state.running, spent, void, lost)
         news = self._on_trial(progress)
@@ -337,6 +339,7 @@ class TrialLoop:
         state.consumed.append(trial)
         state.votes.append(vote)
         state.counts[vote] += 1
+        state.wastes[vote] += trial.detail not in CUT_SHORT
         state.has_started = state.has_started or trial.started is not None
         if vote in (Vote.VOID, Vote.LOST):
             state.wasted = trial

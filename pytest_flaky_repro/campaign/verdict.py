@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_flaky_repro.campaign.boots import Sharing, boots_of
+from pytest_flaky_repro.campaign.rules import CUT_SHORT
 from pytest_flaky_repro.errors import InfrastructureError, ReproError
-from pytest_flaky_repro.evidence import UNFINISHED, Trial
+from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.machine.conversation import STOPPED
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats import Design, Tally, statement
@@ -25,7 +26,6 @@ from pytest_flaky_repro.stats.control import ControlCheck
 from pytest_flaky_repro.stats.duration import Advice
 
 CALIBRATION = "calibration"  # the source of the minimum rate of who only learns one
-CUT_SHORT = (STOPPED, UNFINISHED)  # ``detail`` of trials that we stopped, or a run left behind
 VoteOf = Callable[[Trial], Vote]
 
 

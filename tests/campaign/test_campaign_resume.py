@@ -31,6 +31,15 @@ few = settings(
 )
 
 
+class Watch:
+    """Keeps the last that was told."""
+
+    last: Snapshot
+
+    def progress(self, snapshot: Snapshot) -> None:
+        self.last = snapshot
+
+
 class Interrupt:
     """Presses Ctrl-C when so many trials were counted."""
 
@@ -151,6 +160,8 @@ def test_trials_that_an_interruption_cost_are_not_held_against_the_harness(bench
         writer.launch(ticket, f"{ticket}", "test")
         writer.start(ticket, "2024-01-01T00:00:00.000+00:00")
     writer.close()
-    found = bench.run(Behaviour(), CLEAN, folder=folder, resume=True)
+    watch = Watch()
+    found = bench.run(Behaviour(), CLEAN, folder=folder, resume=True, observer=watch)
     assert found.conclusion is Conclusion.SAFE
     assert (found.lost, found.tally.lost, found.intact) == (0, 12, 11)  # no survivals either
+    assert (watch.last.lost, watch.last.void) == (0, 0)  # nor told of as the harness's

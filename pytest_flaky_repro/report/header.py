@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pytest
 
     from pytest_flaky_repro.settings import Settings
-    from pytest_flaky_repro.stats import Plan
+    from pytest_flaky_repro.stats import Design, Plan
 
 
 def header(config: pytest.Config) -> list[str]:
@@ -56,21 +56,20 @@ def plan_lines(settings: Settings) -> list[str]:
     try:
         asked = design_of(settings)
         mode = mode_for(settings, calibrated=settings["calibrate"] is not None)
+        if settings["calibrate"] is not None:
+            return [_learned_line(settings, asked, mode)]
         plan = solved(mode.design(asked))
     except ReproError as error:
         return [str(error)]
     default = " (default)" if settings.source("min_rate") == "default" else ""
-    noise = f", noise {percent(asked.noise)}" if asked.noise else ""
-    sure = confidence(asked.confidence_safe)
-    if asked.confidence_crash != asked.confidence_safe:
-        sure += f" (safe), {confidence(asked.confidence_crash)} (crashes)"
     unit, of_trials = "trials", ""
     if mode.size > 1:
         unit, of_trials = "boots", f" of up to {mode.size} trials"
     expected = round(plan.expected_trials(plan.design.min_rate))
     lines = [
         (
-            f"confidence {sure}, min rate {percent(asked.min_rate)}{default}{noise}: "
+            f"confidence {_confidences(asked)}, min rate {percent(asked.min_rate)}{default}"
+            f"{_noise(asked)}: "
             f"safe after {counted(plan.safe_at(0), unit)}{of_trials} without a crash; about "
             f"{counted(expected, unit)} to 'crashes' at that rate"
         )
@@ -80,6 +79,29 @@ def plan_lines(settings: Settings) -> list[str]:
     if settings["max_trials"] is not None:
         lines.append(_budget_line(plan, settings["max_trials"], mode))
     return lines
+
+
+def _confidences(asked: Design) -> str:
+    sure = confidence(asked.confidence_safe)
+    if asked.confidence_crash != asked.confidence_safe:
+        sure += f" (safe), {confidence(asked.confidence_crash)} (crashes)"
+    return sure
+
+
+def _noise(asked: Design) -> str:
+    return f", noise {percent(asked.noise)}" if asked.noise else ""
+
+
+def _learned_line(settings: Settings, asked: Design, mode: BootMode) -> str:
+    """What *safe* takes is not known before the known-bad kernel has shown its rate."""
+    unit = "boots" if mode.size > 1 else "trials"
+    less = f" over {settings['reduction']:g}" if settings["reduction"] > 1 else ""
+    return (
+        f"confidence {_confidences(asked)}{_noise(asked)}: the rate to rule out is that of "
+        f"{settings['calibrate']}{less}, learned first: "
+        f"{counted(settings['calibrate_crashes'], 'crashes')} of it, in at most "
+        f"{counted(settings['calibrate_trials'], unit)}"
+    )
 
 
 def _budget_line(plan: Plan, budget: int, mode: BootMode) -> str:

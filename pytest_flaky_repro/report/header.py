@@ -99,7 +99,7 @@ def _learned_line(settings: Settings, asked: Design, mode: BootMode) -> str:
     return (
         f"confidence {_confidences(asked)}{_noise(asked)}: the rate to rule out is that of "
         f"{settings['calibrate']}{less}, learned first: "
-        f"{counted(settings['calibrate_crashes'], 'crashes')} of it, in at most "
+        f"from {counted(settings['calibrate_crashes'], f'crashed {unit}')} of at most "
         f"{counted(settings['calibrate_trials'], unit)}"
     )
 

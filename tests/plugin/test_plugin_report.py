@@ -140,8 +140,10 @@ def test_the_header_of_a_calibrated_run_names_no_rate_that_is_not_asked_about(
 ) -> None:
     bad = f"bad={project.kernel}"
     result = project.run(f"--repro-calibrate={bad}", "--repro-reduction=2", "--collect-only")
-    said = f"the rate to rule out is that of {bad} over 2, learned first: 10 crashes of it, in at"
-    result.stdout.fnmatch_lines([f"flaky-repro: plan: confidence 90%: {said} most 10000 trials"])
+    said = f"the rate to rule out is that of {bad} over 2, learned first: from 10 crashed trials"
+    result.stdout.fnmatch_lines(
+        [f"flaky-repro: plan: confidence 90%: {said} of at most 10000 trials"]
+    )
     result.stdout.no_fnmatch_line("*min rate*")
 
 

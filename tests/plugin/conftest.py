@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import shlex
-import struct
 import textwrap
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pytest_flaky_repro.machine.dry_run import stand_in
 
 CONFTEST = """
     from pytest_flaky_repro.machine.fake import Behaviour, FakeMachine
@@ -27,12 +28,8 @@ FEW = ("--repro-min-rate=0.5", "--confidence=0.9", "--repro-accel=tcg")  # safe 
 
 
 def bzimage(text: str = "") -> bytes:
-    """The least that has a Linux boot header (Documentation/arch/x86/boot.rst)."""
-    image = bytearray(1024)
-    image[0x1F1] = 1  # setup_sects
-    image[0x1FE:0x200] = b"\x55\xaa"
-    image[0x202:0x206] = b"HdrS"
-    struct.pack_into("<H", image, 0x206, 0x20F)  # boot protocol 2.15
+    """The least that is taken for a 64-bit kernel."""
+    image = bytearray(stand_in())
     image[0x236] = 1  # XLF_KERNEL_64
     return bytes(image) + text.encode()
 

@@ -4,6 +4,7 @@
     python benchmarks/culprit.py --runs 200                   the same in some minutes
     python benchmarks/culprit.py --kinds single --rates 0.3 --builds 10 --methods full known
     python benchmarks/culprit.py --candidates 114 --kinds and --methods full   another list
+    python benchmarks/culprit.py --noise 0.02 --candidates 60 --methods full   where good ones crash
     python benchmarks/culprit.py --first 200 --runs 300 --save later.jsonl     runs 200 to 499
     python benchmarks/culprit.py --tables early.jsonl later.jsonl              one table of pieces
 
@@ -43,7 +44,7 @@ from pytest_flaky_repro.culprit.strategy import Strategy
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.stats.search.outlook import bits_per_trial
 from pytest_flaky_repro.stats.search.planning import Costs
-from pytest_flaky_repro.stats.search.rates import known_rate
+from pytest_flaky_repro.stats.search.rates import NOISE_FLOOR, known_rate
 
 CANDIDATES = 685
 CONFIDENCE = 0.99
@@ -63,6 +64,7 @@ class World:
     p: float
     rng: random.Random
     candidates: int = CANDIDATES
+    noise: float = 0.0
     built: set[int] = field(default_factory=set)
     builds: int = 0
     trials: int = 0
@@ -86,8 +88,7 @@ class World:
             self.builds += 1
         inside = sum(mask & each == each for each in self._masks)
         survivals = most
-        if inside:
-            quiet = inside * math.log1p(-self.p)
+        if quiet := inside * math.log1p(-self.p) + math.log1p(-self.noise):
             survivals = min(most, int(math.log(1 - self.rng.random()) / quiet))
         crashed = int(survivals < most)
         self.trials += survivals + crashed
@@ -127,7 +128,8 @@ def _found(answer: Answer) -> Found:
 
 
 def full(world: World, build: float) -> Found:
-    return ours(world, build, Aim(world.weights, confidence=CONFIDENCE))
+    noise = max(NOISE_FLOOR, world.noise)
+    return ours(world, build, Aim(world.weights, confidence=CONFIDENCE, noise=noise))
 
 
 def bare(world: World, build: float) -> Found:
@@ -269,6 +271,7 @@ class Cell:
     build: float
     method: str
     candidates: int = field(default=CANDIDATES, repr=False)  # seeds are made of the others
+    noise: float = field(default=0.0, repr=False)
 
     def truth(self, rng: random.Random) -> Sets:
         if self.kind == "none":
@@ -320,7 +323,7 @@ def simulate(cell: Cell, first: int, after: int) -> Outcomes:
     outcomes, began = Outcomes(), time.process_time()
     for number in range(first, after):
         rng = random.Random(f"{cell} {number}")
-        world = World(cell.truth(rng), cell.p, rng, cell.candidates)
+        world = World(cell.truth(rng), cell.p, rng, cell.candidates, cell.noise)
         found = METHODS[cell.method](world, cell.build)
         outcomes.builds[world.builds] += 1
         outcomes.trials[world.trials] += 1
@@ -363,7 +366,7 @@ def cells(options: argparse.Namespace) -> Iterator[Cell]:
             for build in options.builds:
                 for method in options.methods:
                     if kind == "single" or method not in CHAIN_ONLY:
-                        yield Cell(kind, p, build, method, options.candidates)
+                        yield Cell(kind, p, build, method, options.candidates, options.noise)
 
 
 # --- pieces ---------------------------------------------------------------------------------
@@ -448,6 +451,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first run")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--candidates", type=int, default=CANDIDATES)
+    parser.add_argument("--noise", type=float, default=0.0, help="crash rate of good images")
     parser.add_argument("--kinds", nargs="+", default=["none", "single", "or", "and"])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.9, 0.3, 0.05])
     parser.add_argument("--builds", nargs="+", type=float, default=[0.0, 2.0, 10.0, 100.0])

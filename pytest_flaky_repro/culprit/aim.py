@@ -65,20 +65,28 @@ class Query:
 
 @dataclass(frozen=True)
 class FoundSet:
-    """Members (indices), the posterior probability of exactly these, their crash rate.
+    """Members (indices), how probable they are, their crash rate.
 
+    ``first``: the posterior probability that the member of the first level is needed; ``enough``:
+    that the others are, and no more.
     ``place`` and ``size`` say where on its round's chain of ``size`` candidates it was;
     ``all_good`` is the probability that is left for *all good crashes too*, and
     ``all_good_rates`` what the crash rate would be then.
     """
 
     members: tuple[int, ...]
-    probability: float
+    first: float
     rates: Rates
     place: int = 0
     size: int = 0
     all_good: float = 0.0
     all_good_rates: Rates | None = None
+    enough: float = 1.0
+
+    @property
+    def probability(self) -> float:
+        """Of exactly these members."""
+        return self.first * self.enough
 
     @property
     def mask(self) -> int:

@@ -2,17 +2,19 @@
 
 One file a run, in the search's folder. The head says what was searched for; then come builds,
 skips and trials, each a line of a journal (journal.py), and what the run answered. Going on means
-reading all files of the same question: counts add up in any order, so evidence of another run, or
-of another machine, may simply be put beside them.
+reading all files of the same question: counts add up in any order, so evidence of another machine
+may simply be put beside them. A run that begins anew names those that it leaves behind.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,16 @@ from pytest_flaky_repro.culprit.result import CulpritSet, Kind
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport
 from pytest_flaky_repro.errors import UsageError
-from pytest_flaky_repro.journal import Journal, hostname, now, read_records, refuse_if_written
+from pytest_flaky_repro.journal import (
+    EvidenceWarning,
+    Journal,
+    hostname,
+    is_written,
+    now,
+    read_records,
+    refuse_if_written,
+)
+from pytest_flaky_repro.stats.statement import counted
 
 FILES = "search-*.jsonl"
 AGAIN = "Free some space or name another folder with --evidence, then go on: --resume"
@@ -75,6 +86,7 @@ class Book:
     words: dict[int, str] = field(default_factory=dict)  # a subset, as its backend puts it
     newest: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # builds of each subset
     answer: Mapping[str, Any] = field(default_factory=dict)  # until more is tried
+    unknown: Counter[str] = field(default_factory=Counter)  # trials of images whose build is lost
     _counted: set[tuple[str, str]] = field(default_factory=set)  # images and seeds
 
     def enter(self, kind: str, record: Mapping[str, Any]) -> None:
@@ -88,6 +100,8 @@ class Book:
         elif kind == "skip":
             self.tallies.skip(int(record["mask"], 16), record["reason"])
             self.seconds.skips.append(record["seconds"])
+        elif kind in ("trial", "untestable") and record["image"] not in self.tallies.images:
+            self.unknown[record["image"]] += kind == "trial"
         elif kind == "untestable":
             self.untestable[record["image"]] = record["reason"]
             for mask in self.tallies.masks[record["image"]]:
@@ -166,6 +180,7 @@ class Ledger:
         self.book = Book(info.get("boot_size", 1))
         self._files = info.get("files", {})
         self.continues = self._replay(folder, question) if resume else ()
+        left_behind = () if resume else _ended_runs(folder, question)
         self._journal = Journal(folder, "search", AGAIN)
         self.path = self._journal.path
         head = {
@@ -174,6 +189,7 @@ class Ledger:
             "candidates": [candidate.name for candidate in universe],
             "weights": [candidate.weight for candidate in universe],
             "info": dict(info),
+            "leaves": left_behind,
             "created": now(),
             "host": hostname(),
         }
@@ -182,10 +198,7 @@ class Ledger:
     def _replay(self, folder: Path, question: Question) -> tuple[str, ...]:
         found = []
         others = []
-        for path in sorted(folder.glob(FILES)):
-            records = list(read_records(path))
-            if not records or records[0]["type"] != "search":
-                continue  # a run that died before its head was whole asked for nothing
+        for path, records in standing(sorted(folder.glob(FILES))):
             if records[0]["question"] != question.digest:
                 if any(record["type"] == "trial" for record in records):
                     others.append((path, records[0]))  # else there is nothing to be added up
@@ -196,6 +209,12 @@ class Ledger:
             found.append(path.name)
         if others and not found:
             raise _another_question(*others[-1], question, self._files)
+        if lost := self.book.unknown.total():
+            message = (
+                f"--resume: {counted(lost, 'trials')} in {folder} are left out: the record of what "
+                "was built for them is damaged"
+            )
+            warnings.warn(message, EvidenceWarning, stacklevel=2)
         return tuple(found)
 
     def build(
@@ -231,6 +250,31 @@ class Ledger:
     def _enter(self, kind: str, record: Mapping[str, Any]) -> None:
         self._journal.append(kind, record)
         self.book.enter(kind, record)
+
+
+def standing(files: Iterable[Path]) -> list[tuple[Path, list[dict[str, Any]]]]:
+    """The searches' files among these, with their records, without what a later run left behind.
+
+    A run that died before its head was whole asked for nothing.
+    """
+    read = [(path, list(read_records(path))) for path in files]
+    runs = [(path, records) for path, records in read if _is_search(records)]
+    left = {path.parent / name for path, records in runs for name in records[0].get("leaves", ())}
+    return [(path, records) for path, records in runs if path not in left]
+
+
+def _is_search(records: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(records) and records[0]["type"] == "search"
+
+
+def _ended_runs(folder: Path, question: Question) -> tuple[str, ...]:
+    """Earlier runs of a question, which one that begins anew leaves behind."""
+    heads = [(path, list(islice(read_records(path), 1))) for path in sorted(folder.glob(FILES))]
+    return tuple(
+        path.name
+        for path, head in heads
+        if _is_search(head) and head[0]["question"] == question.digest and not is_written(path)
+    )
 
 
 def _answered(found: CulpritSet) -> dict[str, Any]:

@@ -8,7 +8,7 @@ member of a set that only crashes together (QuickXplain's argument [Junker 2004]
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_flaky_repro.culprit.aim import Aim, Answer, FoundSet, Phase, Query
 from pytest_flaky_repro.culprit.building import Shape
@@ -22,6 +22,7 @@ from pytest_flaky_repro.stats.search.rates import Rates
 HALF = 0.5
 ALL_GOOD = 0  # its mask
 TOGETHER_MAX = 4  # members of a set that only crashes together
+BY_NOISE = 0.25  # of the error: that what crashes by noise alone is taken for enough (benchmarked)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,47 @@ class Belief:
         """Candidates (indices; None: the context is enough) that together have ``confidence``."""
         pool = self.link.pool
         return [(pool[k - 1] if k else None, p) for k, p in self.chain.credible(confidence)]
+
+
+@dataclass
+class _Descent:
+    """Where a search of one set is: its members so far, and what is left to choose from."""
+
+    bits: int  # the mask of what is left
+    size: int  # of the first level's pool
+    rates: Rates
+    context: int = 0
+    members: list[int] = field(default_factory=list)
+    first: float = 1.0
+    enough: float = 1.0
+    place: int = 0
+    all_good: float = 0.0
+    if_good: Rates | None = None
+
+    def go_on(self, link: Link, chain: Chain, best: int, sure: float) -> None:
+        """The candidate of threshold ``best`` is a member, with the probability ``sure``."""
+        if self.members:
+            self.enough *= sure
+        else:
+            self.first, self.place = sure, best
+            self.all_good, self.if_good = chain.probability(0), chain.rates_given(0)
+        self.rates = chain.rates_given(best)
+        member = link.pool[best - 1]
+        self.members.append(member)
+        self.context |= 1 << member
+        self.bits &= (1 << member) - 1
+
+    def found(self) -> FoundSet:
+        return FoundSet(
+            tuple(sorted(self.members)),
+            self.first,
+            self.rates,
+            self.place,
+            self.size,
+            self.all_good,
+            self.if_good,
+            self.enough,
+        )
 
 
 class Levels:
@@ -56,52 +98,79 @@ class Levels:
         nothing: float,
     ) -> Query | FoundSet | Answer:
         """The next query for one culprit set in the mask ``pool``, which crashes; or the set."""
-        aim, size, bits, context = self._aim, pool.bit_count(), pool, 0
-        members: list[int] = []
-        probability, place, all_good, if_good = 1.0, 0, 0.0, rates
-        known = pool or None  # its trials are in ``rates``
+        known, baseline = pool or None, rates  # the trials of ``known`` are in ``rates``
+        way = _Descent(pool, pool.bit_count(), rates)
         while True:
-            link, prior = self._link(context, bits, nothing)
-            seen = self._lookout(link, tallies, None if members else known).seen()
-            chain = self._chain(link, prior, rates, seen)
-            best, sure = chain.best
-            proven = None if members else self._proven(chain, seen)
-            if proven is not None:
-                best, sure = proven, 1 - chain.probability(0)
-            elif not self._is_settled(chain, first=not members):
-                move = self._move(chain, costs, seen)
-                if move is None:
-                    return self._stuck(members, link, chain, tallies)
-                mask = link.leap(move.at) if move.is_leap else link.prefix(move.at)
-                return Query(mask, move.trials, Phase.TOGETHER if members else Phase.SEARCH)
-            probability *= sure
-            if best == 0:
-                if members:
-                    found, last = tuple(sorted(members)), chain.rates_given(0)
-                    return FoundSet(found, probability, last, place, size, all_good, if_good)
-                return self._not_here(rates, probability, tallies)
-            if len(members) == TOGETHER_MAX:
+            link, prior = self._link(way.context, way.bits, nothing)
+            seen = self._lookout(link, tallies, None if way.members else known).seen()
+            chain = self._chain(link, prior, way.rates, seen)
+            settled = self._settled(chain, seen, first=not way.members)
+            if settled is None:
+                return self._ask(way, link, chain, costs, seen, tallies)
+            if settled[0] == 0:
+                return self._enough(way, chain, settled[1], baseline, tallies)
+            if len(way.members) == TOGETHER_MAX:
                 why = f"more than {TOGETHER_MAX} candidates are needed together"
-                return Answer(Kind.UNRESOLVED, (), probability, why)
-            rates = chain.rates_given(best)
-            if not members:
-                place, all_good, if_good = best, chain.probability(0), chain.rates_given(0)
-            nothing = aim.one_more if members else aim.alone
-            member = link.pool[best - 1]
-            members.append(member)
-            context, bits = context | 1 << member, bits & ((1 << member) - 1)
-            if aim.shape is Shape.CHAIN or not aim.confirm:
-                return FoundSet(tuple(members), probability, rates, place, size, all_good, if_good)
+                return Answer(Kind.UNRESOLVED, (), way.first * way.enough, why)
+            nothing = self._aim.one_more if way.members else self._aim.alone
+            way.go_on(link, chain, *settled)
+            if self._aim.shape is Shape.CHAIN or not self._aim.confirm:
+                return way.found()
+
+    def _settled(self, chain: Chain, seen: Seen, *, first: bool) -> tuple[int, float] | None:
+        """The threshold, once it is known, and its probability."""
+        proven = self._proven(chain, seen) if first else None
+        if proven is not None:
+            return proven, chain.enough_alone(proven)
+        return chain.best if self._is_settled(chain, first=first) else None
+
+    def _ask(
+        self, way: _Descent, link: Link, chain: Chain, costs: Costs, seen: Seen, tallies: Tallies
+    ) -> Query | Answer:
+        move = self._move(chain, costs, seen)
+        if move is None:
+            return self._stuck(way.members, link, chain, tallies)
+        mask = link.leap(move.at) if move.is_leap else link.prefix(move.at)
+        return Query(mask, move.trials, Phase.TOGETHER if way.members else Phase.SEARCH)
+
+    def _enough(
+        self, way: _Descent, chain: Chain, sure: float, baseline: Rates, tallies: Tallies
+    ) -> Query | Answer | FoundSet:
+        """What is bad already is enough: a culprit set, or nothing, which is all good."""
+        if not way.members:
+            return self._not_here(baseline, sure, tallies)
+        unproven = self._unproven(way.context, baseline, tallies)
+        if unproven is not None:
+            return unproven
+        way.enough *= sure
+        way.rates = chain.rates_given(0)
+        return way.found()
 
     def _proven(self, chain: Chain, seen: Seen) -> int | None:
         """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""
         if not self._aim.confirm or chain.probability(0) > HALF:
             return None
-        certain = self._aim.confidence / self._aim.error
         for leap in seen.leaps:
-            if leap.crashed and chain.rates_now.odds(leap.survived, leap.crashed) >= certain:
+            if leap.crashed and chain.enough_alone(leap.at) >= self._aim.confidence:
                 return leap.at
         return None
+
+    def _unproven(self, mask: int, rates: Rates, tallies: Tallies) -> Query | Answer | None:
+        """More trials of a set that is believed to be enough, until they alone prove that.
+
+        However probable it was: the prior knows nothing of how often noise will look like it.
+        """
+        if mask in tallies.skipped:
+            return None
+        tally = tallies.of(mask)
+        odds = rates.odds(tally.survived, tally.crashed)
+        if odds >= self._aim.confidence / (self._aim.error * BY_NOISE):
+            return None
+        if odds <= self._aim.error:
+            why = "what was found does not crash by itself, and nothing is left that it could need"
+            return Answer(Kind.UNRESOLVED, (), 0.0, why)
+        more = rates.survivals_for(HALF * odds, tally.survived, tally.crashed)
+        return Query(mask, more, Phase.TOGETHER)
 
     def _not_here(self, rates: Rates, probability: float, tallies: Tallies) -> Query | Answer:
         """All good is blamed for nothing but its own crash.
@@ -172,7 +241,7 @@ class Levels:
             f"{len(left)} candidates{together} cannot be told apart: {failed} subsets that would "
             "do it could not be built or tested"
         )
-        return Answer(Kind.UNRESOLVED, (), 1.0, why)
+        return Answer(Kind.UNRESOLVED, (), chain.best[1], why)
 
 
 def _is_of(chain: Chain, prior: Prior, rates: Rates, seen: Seen) -> bool:

@@ -19,7 +19,7 @@ from pytest_flaky_repro.culprit.result import (
     Result,
     Spent,
 )
-from pytest_flaky_repro.culprit.strategy import companions_of, superset_survivals
+from pytest_flaky_repro.culprit.strategy import companions_of, speaking_against
 from pytest_flaky_repro.culprit.watching import Activity, View
 from pytest_flaky_repro.stats.bounds import rate_bounds
 from pytest_flaky_repro.stats.search.outlook import outlook
@@ -154,16 +154,10 @@ class _Confirming:
         if self._aim.shape is Shape.CHAIN:
             last = found.members[0] + 1
             before = (1 << last - 1) - 1
-            error = found.rates.miss(self._survivals(before))
-            return [
-                self._sufficient(found, (1 << last) - 1),
-                self._confirmation(Claim.NECESSARY, before, error),
-            ]
+            return [self._sufficient(found, (1 << last) - 1), self._necessary(found, before)]
         parts = [self._sufficient(found, found.mask)]
-        for member in found.members if len(found.members) > 1 else ():
-            mask = found.mask & ~(1 << member)
-            error = found.rates.miss(self._survivals(mask))
-            parts.append(self._confirmation(Claim.NECESSARY, mask, error))
+        if len(found.members) > 1:
+            parts += [self._necessary(found, found.mask & ~(1 << m)) for m in found.members]
         if found is sets[-1]:
             taken = sum(other.mask for other in sets[:-1])
             rest = self._aim.everything & ~(taken | found.mask)
@@ -179,8 +173,10 @@ class _Confirming:
         noise = 1 / max(1.0, found.rates.odds(tally.survived, tally.crashed))
         return self._confirmation(Claim.SUFFICIENT, mask, noise)
 
-    def _survivals(self, mask: int) -> int:
-        return superset_survivals(mask, self._book.tallies)
+    def _necessary(self, found: FoundSet, mask: int) -> Confirmation:
+        seen = speaking_against(mask, self._book.tallies)
+        error = min(1.0, found.rates.odds(seen.survived, seen.crashed))
+        return self._confirmation(Claim.NECESSARY, mask, error)
 
     def _confirmation(self, claim: Claim, mask: int, error: float) -> Confirmation:
         tally = self._book.tallies.of(mask)

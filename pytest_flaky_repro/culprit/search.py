@@ -143,6 +143,7 @@ class _Search:
             "strategy": options.strategy,
             "seed": getattr(tester, "seed", None),
             "boot_size": boot_size,
+            "noise": self._aim.noise,  # of a boot, where boots are counted
             "files": {**getattr(builder, "files", {}), **getattr(tester, "files", {})},
         }
         self._ledger = Ledger(folder, question, self._universe, resume=options.resume, info=info)

@@ -66,7 +66,7 @@ class Strategy:
             nothing = found.all_good / (found.all_good + ANOTHER * found.probability)
             nothing = max(NOTHING_LATER, min(nothing, 0.9))
         why = f"more than {ROUNDS_MAX} culprits: what they share may be outside of the candidates"
-        return Answer(Kind.UNRESOLVED, self.found, 1.0, why)
+        return Answer(Kind.UNRESOLVED, self.found, 0.0, why)
 
     @property
     def belief(self) -> Belief | None:
@@ -175,9 +175,12 @@ def _with(answer: Answer, found: tuple[FoundSet, ...]) -> Answer:
 
 
 def _spoken_for(found: FoundSet, odds: float) -> FoundSet:
-    """Were anything else the culprit, it would be in the rest, whose survivals have these odds."""
-    doubt = (1 - found.probability) * odds
-    return replace(found, probability=found.probability / (found.probability + doubt))
+    """Were anything else the culprit, it would be in the rest, whose survivals have these odds.
+
+    They say nothing of what may be needed besides: the rest lacks the set's members, too.
+    """
+    doubt = (1 - found.first) * odds
+    return replace(found, first=found.first / (found.first + doubt))
 
 
 def companions_of(found: FoundSet, taken: int, aim: Aim, tallies: Tallies) -> Rates:
@@ -215,13 +218,18 @@ def _both(mask: int, found: FoundSet, whole: int) -> float | None:
     return (mask.bit_count() - found.place) / others if others > 0 else 0.0
 
 
-def superset_survivals(mask: int, tallies: Tallies) -> int:
-    """Survivals of all images that never crashed and have everything in that ``mask`` has.
+def speaking_against(mask: int, tallies: Tallies) -> Tally:
+    """What is known of whether a subset can crash, against what it cannot.
 
-    If the subset could crash, so could they.
+    The trials of its own images, and the survivals of those that have everything in it and never
+    crashed: if it could crash, so could they. (One that crashed may have done so for the rest.)
     """
-    return sum(
-        tallies.images[image].survived
-        for image, masks in tallies.masks.items()
-        if not tallies.images[image].crashed and any(m & mask == mask for m in masks)
-    )
+    seen = Tally()
+    for image, masks in tallies.masks.items():
+        tally = tallies.images[image]
+        if mask in masks:
+            seen.crashed += tally.crashed
+        elif tally.crashed or not any(m & mask == mask for m in masks):
+            continue
+        seen.survived += tally.survived
+    return seen

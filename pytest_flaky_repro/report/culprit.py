@@ -124,8 +124,8 @@ def confirmed(
         return f"{said} ({bounds}); that this was noise: {upwards(error)}"
     if claim is Claim.NECESSARY:
         return (
-            f"{said}; if it could crash, all survivals of it and of what contains it would have "
-            f"probability {upwards(error)}"
+            f"{said}; that it can crash all the same, by these and by the survivals of what "
+            f"contains it: {upwards(error)}"
         )
     return (
         f"{said}; another culprit as frequent would have been missed with probability "

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flaky_repro.culprit.aim import Aim
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
-from pytest_flaky_repro.culprit.ledger import FILES, Book
+from pytest_flaky_repro.culprit.ledger import FILES, Book, standing
 from pytest_flaky_repro.culprit.links import Link, Seen
 from pytest_flaky_repro.culprit.result import Claim, Kind
 from pytest_flaky_repro.culprit.testing import unit_of
-from pytest_flaky_repro.journal import read_records
 from pytest_flaky_repro.report import plots
 from pytest_flaky_repro.report.culprit import confirmed, headline, probability
 from pytest_flaky_repro.report.sentences import confidence, downwards, upwards
 from pytest_flaky_repro.stats.search.chain import Chain, Prior
-from pytest_flaky_repro.stats.search.rates import learned_rates
+from pytest_flaky_repro.stats.search.rates import NOISE_FLOOR, learned_rates
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,10 +56,7 @@ class _Records:
 def searches_below(folders: Iterable[Path]) -> list[Search]:
     """Every culprit search whose evidence lies below the folders; runs of one are put together."""
     found: dict[str, _Records] = {}
-    for file in sorted({file for folder in folders for file in _files(folder)}):
-        records = list(read_records(file))
-        if not records or records[0]["type"] != "search":
-            continue  # a run that died before its head was whole tried nothing
+    for file, records in standing(sorted({file for each in folders for file in _files(each)})):
         question = str(records[0]["question"])
         book = Book(records[0]["info"].get("boot_size", 1))
         known = found.setdefault(question, _Records(records[0], book))
@@ -84,7 +80,7 @@ def _search(records: _Records) -> Search:
     folder = records.files[-1].parent
     book, drawn = records.book, []
     unit = unit_of(book.boot_size)
-    suspects = _suspects(universe, book)
+    suspects = _suspects(universe, book, records.head["info"].get("noise", NOISE_FLOOR))
     prefixes = _prefixes(universe, book)
     if prefixes:
         drawn.append(_picture_of_prefixes(prefixes, len(universe), unit))
@@ -161,15 +157,15 @@ def _rows(universe: Universe, book: Book) -> list[tuple[str, ...]]:
     return rows
 
 
-def _suspects(universe: Universe, book: Book) -> list[tuple[str, float]]:
+def _suspects(universe: Universe, book: Book, noise: float) -> list[tuple[str, float]]:
     """The posterior over the first level's chain of prefixes; empty before the first crash."""
-    aim = Aim(weights=[candidate.weight for candidate in universe])
+    aim = Aim(weights=[candidate.weight for candidate in universe], noise=noise)
     everything = book.tallies.of(aim.everything)
     if not everything.crashed:
         return []
     link = Link.of(0, tuple(range(len(universe))))
     seen = Seen.of(link, book.tallies, aim.everything)
-    rates = learned_rates(everything.survived, everything.crashed)
+    rates = learned_rates(everything.survived, everything.crashed, aim.noise)
     prior = Prior.of(aim.nothing, list(aim.weights))
     chain = Chain(prior, rates, seen.tests, seen.leaps, seen.same, aim.alone)
     named = [

@@ -72,13 +72,17 @@ def test_a_finished_search_is_told_again_without_a_trial(
     assert again.probability == pytest.approx(first.probability)
 
 
-def test_records_of_two_runs_add_up_in_any_order(masks: Any, coin: Any, tmp_path: Path) -> None:
+def test_records_of_two_machines_add_up_in_any_order(masks: Any, coin: Any, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    for seed, options in ((1, SearchOptions(max_trials=25)), (2, SearchOptions(max_trials=25))):
-        find_culprit(masks(60), coin([[17]], 0.3, seed), options, folder=one)
-    two.mkdir()
-    for number, file in enumerate(sorted(one.glob("*.jsonl"), reverse=True)):
-        (two / f"search-{number}.jsonl").write_bytes(file.read_bytes())
+    files = []
+    for seed in (1, 2):
+        folder, options = tmp_path / f"{seed}", SearchOptions(max_trials=25)
+        find_culprit(masks(60), coin([[17]], 0.3, seed), options, folder=folder)
+        files += folder.glob("*.jsonl")
+    for folder, order in ((one, files), (two, files[::-1])):
+        folder.mkdir()
+        for number, file in enumerate(order):
+            (folder / f"search-{number}.jsonl").write_bytes(file.read_bytes())
     idle = SearchOptions(resume=True, max_trials=1)
     results = [find_culprit(masks(60), coin([], 0), idle, folder=folder) for folder in (one, two)]
     assert results[0].spent.trials == results[1].spent.trials == 50
@@ -90,6 +94,22 @@ def test_without_resume_a_search_starts_anew(masks: Any, coin: Any, tmp_path: Pa
     tester = coin([[17]], 0.3, 5)
     find_culprit(masks(60), tester, folder=tmp_path)
     assert tester.trials > 20
+
+
+def test_what_a_run_without_resume_left_behind_does_not_come_back(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """All bad did not link; that was mended, and the search begun anew: that one is gone on with."""
+    broken = masks(60, broken=lambda subset: len(subset) == 60)
+    with pytest.raises(UsageError, match="once it is mended, run without --resume"):
+        find_culprit(broken, coin([[17]], 0.3), folder=tmp_path)
+    mended = SearchOptions(max_trials=10)
+    find_culprit(masks(60), coin([[17]], 0.3, 1), mended, folder=tmp_path)
+    result = find_culprit(masks(60), coin([[17]], 0.3, 2), RESUME, folder=tmp_path)
+    assert (result.names, result.skipped) == (("c17",), ())
+    (page,) = searches_below([tmp_path])
+    assert "0 that could not be" in page.lines[0]
+    assert f"{result.spent.trials} trials" in page.lines[0]
 
 
 def test_evidence_that_is_deleted_meanwhile_ends_the_search(
@@ -133,6 +153,21 @@ def test_another_crash_that_counts_is_another_search(masks: Any, coin: Any, tmp_
     options = SearchOptions(resume=True, target=Signature.parse("KASAN"))
     with pytest.raises(UsageError, match="the crash that counts changed"):
         find_culprit(masks(60), coin([[17]], 0.3), options, folder=tmp_path)
+
+
+def test_trials_of_a_build_whose_record_is_damaged_are_left_out(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), SearchOptions(max_trials=20), folder=tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    lines = file.read_text().splitlines(keepends=True)
+    build = next(i for i, line in enumerate(lines) if '"type": "build"' in line)
+    lines[build] = lines[build][:40] + "\n"
+    file.write_text("".join(lines))
+    with pytest.warns(EvidenceWarning) as warned:
+        result = find_culprit(masks(60), coin([[17]], 0.3, 2), RESUME, folder=tmp_path)
+    assert result.names == ("c17",)
+    assert any("the record of what was built for them is damaged" in str(w.message) for w in warned)
 
 
 def test_a_torn_last_line_is_left_out_with_a_warning(masks: Any, coin: Any, tmp_path: Path) -> None:

@@ -207,6 +207,13 @@ class Chain:
         able += anyhow
         return able
 
+    def enough_alone(self, threshold: int) -> float:
+        """P(its candidate alone makes the context crash, which does not by itself)."""
+        import numpy as np
+
+        anyhow, before = self.able(np.array([0, threshold - 1]))
+        return float(self._leap_able(threshold, before - anyhow).sum())
+
     def _leap_able(self, threshold: int, earlier: Floats) -> Floats:
         """As ``leaps_able``, the context not being enough; ``earlier`` have 0 < k < threshold."""
         segments, tried = self.segments, self.segments.tried.leaps

@@ -112,7 +112,7 @@ class Bench:
         from pytest_flaky_repro.machine.cluster.machine import machine_on
         from pytest_flaky_repro.machine.cluster.recipe import QemuRecipe
 
-        _refuse_beside_dask(settings)
+        refuse_beside_dask(settings)
         contents = (experiment.kernel.content, experiment.image.archive)
         kernel, initramfs = (hashlib.sha256(content).hexdigest() for content in contents)
         recipe = QemuRecipe(
@@ -215,7 +215,7 @@ def _pausing(
     return pausing(machine, around.notice)
 
 
-def _refuse_beside_dask(settings: Settings) -> None:
+def refuse_beside_dask(settings: Settings) -> None:
     """What needs the guest to be on this machine, or trials that share one."""
     if settings["pause_on_crash"]:
         raise UsageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -84,8 +85,19 @@ class GuestTester:
         already: int = 0,
     ) -> Untestable | None:
         """See :class:`~pytest_flaky_repro.culprit.testing.Tester`."""
+        with closing(Bench(self._root)) as bench:  # a new one: kernels' contents are not kept
+            return self._run(bench, image, survivals, target, on_trial, already)
+
+    def _run(
+        self,
+        bench: Bench,
+        image: Image,
+        survivals: int,
+        target: Signature | None,
+        on_trial: Callable[[TrialReport], None],
+        already: int,
+    ) -> Untestable | None:
         request, settings = self._for(image, target)
-        bench = Bench(self._root)  # a new one: kernels' contents are not kept
         experiment = bench.experiment(request, settings)
         if self._choice is not None:  # the images are variants of one kernel
             bench.choices[experiment.kernel.sha256] = self._choice

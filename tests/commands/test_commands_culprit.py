@@ -311,6 +311,17 @@ def test_wrong_use_is_named(
     assert "Traceback" not in ran.err
 
 
+def test_what_a_cluster_cannot_do_is_said_before_anything_is_built(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    (tmp_path / "race.c").write_text("int main(void) { return 0; }")
+    guests = ("--reproducer", "race.c", "--dask", "tcp://127.0.0.1:9", "--boot", "batch")
+    ran = command(*SET, "--build-command", "touch built", *guests)
+    assert ran.status == 2
+    assert "--boot: with --dask each trial boots a guest of its own" in ran.message
+    assert not (tmp_path / "built").exists()
+
+
 def test_each_kind_has_help_with_its_exit_statuses(command: Callable[..., Any]) -> None:
     for kind in ("objects", "config", "commits", "set"):
         ran = command("culprit", kind, "--help")

@@ -99,7 +99,7 @@ def test_without_resume_a_search_starts_anew(masks: Any, coin: Any, tmp_path: Pa
 def test_what_a_run_without_resume_left_behind_does_not_come_back(
     masks: Any, coin: Any, tmp_path: Path
 ) -> None:
-    """All bad did not link; that was mended, and the search begun anew: that one is gone on with."""
+    """All bad did not link; that was mended, and the search begun anew: it is gone on with."""
     broken = masks(60, broken=lambda subset: len(subset) == 60)
     with pytest.raises(UsageError, match="once it is mended, run without --resume"):
         find_culprit(broken, coin([[17]], 0.3), folder=tmp_path)

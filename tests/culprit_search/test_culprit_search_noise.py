@@ -41,7 +41,7 @@ def next_step(counts: dict[int, tuple[int, int]]) -> tuple[Any, Strategy]:
 
 
 def test_a_candidate_that_crashed_alone_is_no_culprit_where_more_than_it_survives() -> None:
-    """Two crashes of two are 600 times as likely of a culprit; but all these survivals had it in."""
+    """Two of two are 600 times as likely of a culprit; but all these survivals had it in."""
     _, strategy = next_step({ALL_BAD: (3, 3), 0: (5, 0), first(10): (200, 1), 1 << 5: (0, 2)})
     assert strategy.found == ()
 

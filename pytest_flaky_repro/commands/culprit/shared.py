@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_flaky_repro import crash
 from pytest_flaky_repro import settings as options_of
+from pytest_flaky_repro.bench import refuse_beside_dask
 from pytest_flaky_repro.commands.culprit.backend import Backend, say
 from pytest_flaky_repro.commands.culprit.showing import Display
 from pytest_flaky_repro.culprit.disk import writing
@@ -173,6 +174,8 @@ def check_guests(options: argparse.Namespace) -> None:
         )
     if settings["dask"] is None:
         find_emulator(settings["qemu"])
+    else:
+        refuse_beside_dask(settings)
     guest_tester(options, settings, options.kind)
 
 

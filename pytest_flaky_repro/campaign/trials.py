@@ -19,6 +19,7 @@ from typing import Protocol
 
 from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
 from pytest_flaky_repro.campaign.rules import CUT_SHORT, Rules, outcome_of, read_facts, status_of
+from pytest_flaky_repro.campaign.waste import VOID_AT_START, is_too_much
 from pytest_flaky_repro.errors import TOO_MANY_PROCESSES, InfrastructureError
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.journal import hostname, now
@@ -29,9 +30,6 @@ from pytest_flaky_repro.machine.trial import Fault, Machine, SharesBoots, TrialO
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats.statement import counted
 
-VOID_AT_START = 3  # so many boots in a row that taught nothing, and no trial yet: give up
-SHARE_FROM = 10
-SHARE_MAX = 0.2  # of trials void or lost
 POLL_S = 0.5
 EXHAUSTED = "the machine does not give what a trial needs"
 GO_ON = "The trials that ended are on disk: mend it, then go on with --repro-resume"
@@ -367,7 +365,7 @@ class TrialLoop:
             why = state.setup_fault
         elif not state.has_started and wasted >= VOID_AT_START:
             why = f"{void} guests in a row never got to START: {last}"
-        elif counted >= SHARE_FROM and wasted > SHARE_MAX * counted:
+        elif is_too_much(wasted, counted):
             why = (
                 f"{void + lost} of {trials} trials taught nothing ({void} never started, "
                 f"{lost} were lost); the last: {last}"

@@ -37,6 +37,7 @@ class SearchOptions:
     ``target`` is the crash that counts; None: whatever all bad crashes with first. ``noise`` is
     the rate at which a trial of an image that cannot crash looks crashed, taken for at least 1e-4;
     ``min_rate`` and ``max_trials`` are of what the tester reports: trials, or boots of several.
+    ``max_trials`` counts those that teach nothing, too.
     ``strategy`` is ``prefix``, or ``hash`` (32 kernels by the bits of the names' SHA-1).
     """
 
@@ -307,7 +308,7 @@ class _Search:
         why = self._should_stop()
         if why is not None:
             raise _EnoughError(why)
-        trials = len(book.seconds.survivals) + len(book.seconds.crashes)
+        trials = sum(book.reported.values())
         if options.max_trials is not None and trials >= options.max_trials:
             raise _spent(options.max_trials, unit_of(book.boot_size), "--max-trials")
         if options.seconds is not None and self._clock.elapsed_s > options.seconds:

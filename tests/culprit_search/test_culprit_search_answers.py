@@ -239,6 +239,19 @@ def test_a_spent_budget_leaves_a_credible_set(
     assert result.sets == ()
 
 
+@pytest.mark.parametrize(("boot_size", "unit"), [(1, "trials"), (16, "boots")])
+def test_what_teaches_nothing_is_paid_for_too(
+    masks: Any, coin: Any, tmp_path: Path, boot_size: int, unit: str
+) -> None:
+    """No image ever survives here, or shows the crash that counts: only the budget ends it."""
+    tester = coin([[17]], 0.5, other=1.0, boot_size=boot_size)
+    options = SearchOptions(target=Signature.parse("the crash"), max_trials=30)
+    result = find(tmp_path, masks(60), tester, options)
+    assert result.kind is Kind.UNRESOLVED
+    assert f"the budget of 30 {unit} is spent (--max-trials)" in result.why
+    assert (tester.trials, result.spent.trials, result.spent.others) == (30, 0, 30)
+
+
 @pytest.mark.parametrize("most", [1, 3])
 def test_no_more_is_built_than_was_granted(
     masks: Any, coin: Any, tmp_path: Path, most: int

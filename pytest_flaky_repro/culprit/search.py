@@ -183,7 +183,15 @@ class _Search:
             if isinstance(query, Answer):
                 self._refuse_unusable()
                 return query
+            if query.mask in self._book.tallies.skipped:
+                return self._out_of_reach(query)
             self._ask(query)
+
+    def _out_of_reach(self, query: Query) -> Answer:
+        """No strategy should ask for what cannot be built or tested; none may do so for ever."""
+        reason = self._book.tallies.skipped[query.mask]
+        why = f"{Subset(self._universe, query.mask)} would be tried next and cannot be: {reason}"
+        return Answer(Kind.UNRESOLVED, self._strategy.found, self._best(), why)
 
     def _ask(self, query: Query) -> None:
         """Builds and tests what the query is about, as far as the budgets allow."""

@@ -423,20 +423,22 @@ class TrialLoop:
         except BaseException as error:  # noqa: BLE001 - raised again, in the leading thread
             self._results.put(error)
         finally:
-            for machine in self._sharers():
-                machine.let_go()
+            self._let_go()
 
-    def _sharers(self) -> list[SharesBoots]:
-        machines = [arm.machine for arm in self._arms]
-        return [machine for machine in machines if isinstance(machine, SharesBoots)]
+    def _let_go(self) -> None:
+        for arm in self._arms:
+            if isinstance(arm.machine, SharesBoots):
+                arm.machine.let_go()
 
     def _room(self, mine: Boot | None) -> AbstractContextManager[Slot | None]:
         """A slot, before a ticket is drawn: so it has to be large enough for any arm's guest.
 
-        A guest that this thread keeps running has its slot already.
+        A guest that this thread keeps running has its slot already, and would hold it while the
+        thread waits for the next one: a boot may have ended early, and its guest be still there.
         """
         if mine is not None and not mine.closed and not self._sharing.side_by_side:
             return nullcontext(Slot(()))
+        self._let_go()
         return self._gate.slot(self._stop)
 
     def _await_need(self, mine: Boot | None) -> bool:

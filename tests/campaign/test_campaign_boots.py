@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import random
 import threading
 from collections import Counter
@@ -24,7 +25,7 @@ from pytest_flaky_repro.crash import Phase, Signature
 from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord, Trial
 from pytest_flaky_repro.machine.conversation import Command, End, Ended, Gone
 from pytest_flaky_repro.machine.fake import Behaviour, FakeMachine
-from pytest_flaky_repro.machine.slots import Slot
+from pytest_flaky_repro.machine.slots import Capacity, Slot, Slots
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.trial import TrialFacts, TrialOrder
@@ -227,6 +228,47 @@ def test_boots_that_an_earlier_run_wasted_are_not_counted_again(bench: Bench) ->
     )
     assert verdict.conclusion is Conclusion.SAFE
     assert verdict.tally == Tally(NEEDED, NEEDED + 9, 0)
+
+
+# ---- guests that stay
+
+
+class Keeping(FakeMachine):
+    """One guest at once; it stays until its boot's last trial or until it is let go."""
+
+    def __init__(self, behaviour: Behaviour, folder: Path) -> None:
+        super().__init__(behaviour)
+        self._slots = Slots(folder, Capacity(cores=1, pieces=2))
+        self._kept: list[int] = []
+
+    @contextmanager
+    def slot(self, stop: StopSignal) -> Iterator[Slot | None]:
+        with self._slots.acquire(1, 64, stop) as slot:
+            yield slot
+
+    def run(
+        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
+    ) -> TrialFacts:
+        self._kept += [os.dup(each) for each in slot.descriptors]  # as QEMU inherits them
+        facts = super().run(order, slot, stop, started)
+        if order.seat is not None and order.seat.place == order.seat.last:
+            self.let_go()
+        return facts
+
+    def retire(self, boot: str) -> None:
+        """Its thread ends the guest."""
+
+    def let_go(self) -> None:
+        while self._kept:
+            os.close(self._kept.pop())
+
+
+def test_nobody_waits_for_the_slot_that_his_own_guest_holds(bench: Bench) -> None:
+    """A reproducer's exit status may end a boot early; its guest is still there."""
+    machine = Keeping(Behaviour(crash=0.1), bench.folder / "slots")
+    verdict = bench.run(machine, SURE, sharing=FIRST, rules=WANTED, seed="2", seconds=30)
+    assert verdict.lost > 0, "choose a seed with another crash"
+    assert verdict.conclusion is Conclusion.SAFE
 
 
 # ---- how often a verdict is wrong: no processes, so that thousands of campaigns are possible

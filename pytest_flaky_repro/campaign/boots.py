@@ -32,6 +32,11 @@ class Sharing:
     side_by_side: bool = False  # several threads may run trials of one boot
     thrifty: bool = False  # a boot is left once its further trials took as long as the first did
 
+    @property
+    def whole(self) -> bool:
+        """Whether a boot votes as a whole, and one lost trial is a lost boot."""
+        return self.size > 1 and self.counting is Counting.WHOLE
+
 
 @dataclass(frozen=True)
 class Finished:

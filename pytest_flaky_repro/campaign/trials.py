@@ -19,6 +19,7 @@ from typing import Protocol
 
 from pytest_flaky_repro.campaign.boots import Boot, Finished, Sharing, boot_name, boots_of
 from pytest_flaky_repro.campaign.rules import CUT_SHORT, Rules, outcome_of, read_facts, status_of
+from pytest_flaky_repro.campaign.waste import VOID_AT_START, is_too_much
 from pytest_flaky_repro.errors import TOO_MANY_PROCESSES, InfrastructureError
 from pytest_flaky_repro.evidence import EvidenceWriter, History, Trial
 from pytest_flaky_repro.journal import hostname, now
@@ -29,10 +30,8 @@ from pytest_flaky_repro.machine.trial import Fault, Machine, SharesBoots, TrialO
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.stats.statement import counted
 
-VOID_AT_START = 3  # so many boots in a row that taught nothing, and no trial yet: give up
-SHARE_FROM = 10
-SHARE_MAX = 0.2  # of trials void or lost
 POLL_S = 0.5
+WASTED = (Vote.VOID, Vote.LOST)
 EXHAUSTED = "the machine does not give what a trial needs"
 GO_ON = "The trials that ended are on disk: mend it, then go on with --repro-resume"
 
@@ -134,7 +133,8 @@ class _State:
     votes: list[Vote] = field(default_factory=list)
     counts: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
     wastes: Counter[Vote] = field(default_factory=Counter)  # without what was cut short
-    earlier: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))
+    judged: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))  # for waste
+    earlier: dict[Vote, int] = field(default_factory=lambda: dict.fromkeys(Vote, 0))  # of judged
     boots: dict[int, Boot] = field(default_factory=dict)  # launched, and not yet fed
     tickets: int = 0  # drawn so far; void: how many of them never started
     void_tickets: int = 0
@@ -143,7 +143,7 @@ class _State:
     setup_fault: str | None = None
     lost_with: set[str] = field(default_factory=set)
     left_out: int = 0  # boots launched before the one that ended it at once, and not waited for
-    collateral: int = 0  # trials lost with others, beyond the first of each event
+    collateral: int = 0  # of judged: lost with others, beyond the first of each event
     next_boot: int = 0  # to be fed
     launched: int = 0  # boots
     running: int = 0
@@ -245,7 +245,7 @@ class TrialLoop:
             ending = self._goal.reached()
             if ending is not None:
                 return ending
-        state.earlier = dict(state.counts)
+        state.earlier = dict(state.judged)
         return None
 
     def _run_trials(self) -> Ending:
@@ -321,9 +321,13 @@ class TrialLoop:
     def _feed(self, boot: Boot) -> None:
         state, rules = self._state, self._arms[boot.arm].rules
         with self._changed:
-            for result in sorted(boot.results, key=lambda result: result.trial.ticket):
-                self._count(result, rules.vote(result.trial))
-            self._goal.feed(boot.arm, *boot.judge(rules.vote, self._sharing))
+            results = sorted(boot.results, key=lambda result: result.trial.ticket)
+            votes = [rules.vote(result.trial) for result in results]
+            for result, vote in zip(results, votes, strict=True):
+                self._count(result, vote)
+            decided, said = boot.judge(rules.vote, self._sharing)
+            self._goal.feed(boot.arm, decided, said)
+            self._weigh(results, votes, said)
             state.next_boot = max(state.next_boot, boot.number + 1)
             self._changed.notify_all()
         void, lost = state.wastes[Vote.VOID], state.wastes[Vote.LOST]
@@ -341,14 +345,29 @@ class TrialLoop:
         state.counts[vote] += 1
         state.wastes[vote] += trial.detail not in CUT_SHORT
         state.has_started = state.has_started or trial.started is not None
-        if vote in (Vote.VOID, Vote.LOST):
+        if vote in WASTED:
             state.wasted = trial
         if result.fault is Fault.SETUP:
             state.setup_fault = trial.detail
-        if result.lost_with in state.lost_with:
-            state.collateral += 1
-        elif result.lost_with:
-            state.lost_with.add(result.lost_with)
+
+    def _weigh(self, results: Sequence[Finished], votes: Sequence[Vote], said: Vote) -> None:
+        """Counts what waste is a share of: that which votes, a trial or a whole boot.
+
+        A boot that was lost without a lost trial was left half-way: a budget was spent.
+        """
+        wasted = {r.lost_with for r, vote in zip(results, votes, strict=True) if vote in WASTED}
+        if not self._sharing.whole:
+            for result, vote in zip(results, votes, strict=True):
+                self._judge(vote, {result.lost_with})
+        elif said not in WASTED or wasted:
+            self._judge(said, wasted)
+
+    def _judge(self, vote: Vote, events: set[str]) -> None:
+        """``events`` are what took it, or parts of it, along; one without a name is its own."""
+        state = self._state
+        state.judged[vote] += 1
+        state.collateral += vote in WASTED and events <= state.lost_with
+        state.lost_with |= events - {""}
 
     def _infrastructure(self) -> Ending | None:
         """Says so when too much of the campaign teaches nothing: the harness never votes.
@@ -358,18 +377,19 @@ class TrialLoop:
         most one can have been its cause. (Each of them is a lost trial to the statistics.)
         """
         state = self._state
-        here = {vote: state.counts[vote] - state.earlier[vote] for vote in Vote}
-        void, lost, trials = here[Vote.VOID], here[Vote.LOST], sum(here.values())
-        wasted, counted = void + lost - state.collateral, trials - state.collateral
+        here = {vote: state.judged[vote] - state.earlier[vote] for vote in Vote}
+        void, lost, judged = here[Vote.VOID], here[Vote.LOST], sum(here.values())
+        wasted, counted = void + lost - state.collateral, judged - state.collateral
         last = f"{state.wasted.detail or state.wasted.title}" if state.wasted is not None else ""
         why = None
         if not state.has_started and state.setup_fault is not None:
             why = state.setup_fault
         elif not state.has_started and wasted >= VOID_AT_START:
             why = f"{void} guests in a row never got to START: {last}"
-        elif counted >= SHARE_FROM and wasted > SHARE_MAX * counted:
+        elif is_too_much(wasted, counted):
+            unit = "boots" if self._sharing.whole else "trials"
             why = (
-                f"{void + lost} of {trials} trials taught nothing ({void} never started, "
+                f"{void + lost} of {judged} {unit} taught nothing ({void} never started, "
                 f"{lost} were lost); the last: {last}"
             )
         return Ending(Conclusion.INFRASTRUCTURE, why) if why is not None else None
@@ -403,20 +423,22 @@ class TrialLoop:
         except BaseException as error:  # noqa: BLE001 - raised again, in the leading thread
             self._results.put(error)
         finally:
-            for machine in self._sharers():
-                machine.let_go()
+            self._let_go()
 
-    def _sharers(self) -> list[SharesBoots]:
-        machines = [arm.machine for arm in self._arms]
-        return [machine for machine in machines if isinstance(machine, SharesBoots)]
+    def _let_go(self) -> None:
+        for arm in self._arms:
+            if isinstance(arm.machine, SharesBoots):
+                arm.machine.let_go()
 
     def _room(self, mine: Boot | None) -> AbstractContextManager[Slot | None]:
         """A slot, before a ticket is drawn: so it has to be large enough for any arm's guest.
 
-        A guest that this thread keeps running has its slot already.
+        A guest that this thread keeps running has its slot already, and would hold it while the
+        thread waits for the next one: a boot may have ended early, and its guest be still there.
         """
         if mine is not None and not mine.closed and not self._sharing.side_by_side:
             return nullcontext(Slot(()))
+        self._let_go()
         return self._gate.slot(self._stop)
 
     def _await_need(self, mine: Boot | None) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pytest_flaky_repro.campaign.waste import VOID_AT_START, is_too_much
 from pytest_flaky_repro.crash import Signature
 from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
@@ -26,7 +27,6 @@ CANNOT_TEST = 125  # as git bisect run has it
 NOT_RUN = {126: "the shell cannot execute the command", 127: "the shell cannot find the command"}
 _SHELL_SIGNAL = 128  # the shell's status for a command that died of signal n is 128 + n
 _LAST_SIGNAL = 64
-_IN_A_ROW = 3
 _TAIL = 4096
 _DAY_S = 86400.0  # poll(2) counts milliseconds in an int
 
@@ -35,13 +35,13 @@ class ProcessTester:
     """Runs a shell command for each trial.
 
     Its folder is the image's artefact, if that is one. Exit status 0, or still running after
-    ``time_limit`` seconds (None: it may take as long as it likes), is survived; 125 teaches nothing
-    (three in a row: the image cannot be tested); 126 and 127, a command that is not there, are an
-    InfrastructureError; any other status and any signal is a crash titled ``exit status N`` or
-    ``signal NAME``. The command finds ``CULPRIT_ARTEFACT``, ``REPRO_SEED`` (the trial's own), the
-    image's words and those of ``environment`` (``NAME=VALUE``). ``jobs`` run at once; what a trial
-    leaves running is killed at its end. ``seed`` None: a random one. ``files`` are what the command
-    names, by their digests.
+    ``time_limit`` seconds (None: it may take as long as it likes), is survived; 125 teaches
+    nothing; 126 and 127, a command that is not there, are an InfrastructureError; any other status
+    and any signal is a crash titled ``exit status N`` or ``signal NAME``. Where too many trials are
+    125 or another crash than the target, the image cannot be tested. The command finds
+    ``CULPRIT_ARTEFACT``, ``REPRO_SEED`` (the trial's own), the image's words and those of
+    ``environment`` (``NAME=VALUE``). ``jobs`` run at once; what a trial leaves running is killed at
+    its end. ``seed`` None: a random one. ``files`` are what the command names, by their digests.
     """
 
     def __init__(
@@ -77,9 +77,12 @@ class ProcessTester:
     ) -> Untestable | None:
         """See :class:`~pytest_flaky_repro.culprit.testing.Tester`."""
         running: deque[_Running] = deque()
-        ticket, survived, in_vain = already, 0, 0
+        ticket, survived, waste = already, 0, _Waste()
         try:
             while survived < survivals:
+                reason = waste.too_much()
+                if reason is not None:
+                    return Untestable(reason)
                 while len(running) < min(self._jobs, survivals - survived):
                     running.append(self._launch(image, ticket))
                     ticket += 1
@@ -88,9 +91,7 @@ class ProcessTester:
                 if report.outcome is TrialOutcome.CRASHED:
                     return None
                 survived += report.outcome is TrialOutcome.SURVIVED
-                in_vain = in_vain + 1 if report.outcome is TrialOutcome.INFRASTRUCTURE else 0
-                if in_vain == _IN_A_ROW:
-                    return Untestable(f"{report.detail} ({_IN_A_ROW} times in a row)")
+                waste.add(report)
         finally:
             for trial in running:
                 trial.end()
@@ -107,6 +108,37 @@ class ProcessTester:
         }
         folder = artefact if artefact is not None and artefact.is_dir() else Path.cwd()
         return _start(self._command, folder, environment, seed, self._time_limit)
+
+
+@dataclass
+class _Waste:
+    """Trials of one run that taught nothing; what earlier runs lost is not counted again."""
+
+    trials: int = 0
+    void: int = 0
+    others: int = 0
+    last: str = ""
+
+    def add(self, report: TrialReport) -> None:
+        void = report.outcome is TrialOutcome.INFRASTRUCTURE
+        other = report.outcome is TrialOutcome.OTHER
+        self.trials += 1
+        self.void += void
+        self.others += other
+        if void or other:
+            self.last = report.title or report.detail
+
+    def too_much(self) -> str | None:
+        """Why the image cannot be tested, by the rule that guests are held to."""
+        if VOID_AT_START <= self.void == self.trials:
+            return f"{self.last} ({self.void} times in a row)"
+        if not is_too_much(self.void + self.others, self.trials):
+            return None
+        return (
+            f"{self.void + self.others} of {self.trials} trials taught nothing ({self.void} could "
+            f"not be run, {self.others} were other crashes than the one that counts); "
+            f"the last: {self.last}"
+        )
 
 
 @dataclass

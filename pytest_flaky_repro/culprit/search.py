@@ -37,6 +37,7 @@ class SearchOptions:
     ``target`` is the crash that counts; None: whatever all bad crashes with first. ``noise`` is
     the rate at which a trial of an image that cannot crash looks crashed, taken for at least 1e-4;
     ``min_rate`` and ``max_trials`` are of what the tester reports: trials, or boots of several.
+    ``max_trials`` counts those that teach nothing, too.
     ``strategy`` is ``prefix``, or ``hash`` (32 kernels by the bits of the names' SHA-1).
     """
 
@@ -183,7 +184,15 @@ class _Search:
             if isinstance(query, Answer):
                 self._refuse_unusable()
                 return query
+            if query.mask in self._book.tallies.skipped:
+                return self._out_of_reach(query)
             self._ask(query)
+
+    def _out_of_reach(self, query: Query) -> Answer:
+        """No strategy should ask for what cannot be built or tested; none may do so for ever."""
+        reason = self._book.tallies.skipped[query.mask]
+        why = f"{Subset(self._universe, query.mask)} would be tried next and cannot be: {reason}"
+        return Answer(Kind.UNRESOLVED, self._strategy.found, self._best(), why)
 
     def _ask(self, query: Query) -> None:
         """Builds and tests what the query is about, as far as the budgets allow."""
@@ -308,7 +317,7 @@ class _Search:
         why = self._should_stop()
         if why is not None:
             raise _EnoughError(why)
-        trials = len(book.seconds.survivals) + len(book.seconds.crashes)
+        trials = sum(book.reported.values())
         if options.max_trials is not None and trials >= options.max_trials:
             raise _spent(options.max_trials, unit_of(book.boot_size), "--max-trials")
         if options.seconds is not None and self._clock.elapsed_s > options.seconds:

@@ -106,10 +106,11 @@ class Strategy:
         members, aim = found.members, self._aim
         if len(members) == 1:
             return found
-        whole = tallies.of(found.mask)
-        if whole.crashed < aim.baseline_crashes:  # how often they crash, from them alone
-            return Query(found.mask, TO_NEXT_CRASH * found.rates.survivals_for(0.5), Phase.MINIMAL)
-        rates = learned_rates(whole.survived, whole.crashed, aim.noise)
+        whole, rates = tallies.of(found.mask), found.rates
+        if whole.crashed >= aim.baseline_crashes:  # how often they crash, from them alone
+            rates = learned_rates(whole.survived, whole.crashed, aim.noise)
+        elif found.mask not in tallies.skipped:
+            return Query(found.mask, TO_NEXT_CRASH * rates.survivals_for(0.5), Phase.MINIMAL)
         for member in members:
             mask = found.mask & ~(1 << member)
             tally = tallies.of(mask)

@@ -61,7 +61,7 @@ class BatchMachine:
         return facts
 
     def retire(self, boot: str) -> None:
-        """Its thread ends the guest: before it boots the next one, or at its own end."""
+        """Its thread lets the guest go: before it asks for the next slot, or at its own end."""
 
     def let_go(self) -> None:
         booted: _Booted | None = getattr(self._here, "booted", None)

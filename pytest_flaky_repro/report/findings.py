@@ -21,7 +21,7 @@ from pytest_flaky_repro.campaign.combination import (
 )
 from pytest_flaky_repro.campaign.comparison import ComparisonGoal, ComparisonVerdict
 from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
-from pytest_flaky_repro.campaign.trials import SHARE_FROM, SHARE_MAX, Ending
+from pytest_flaky_repro.campaign.trials import Ending
 from pytest_flaky_repro.campaign.verdict import (
     Subject,
     Verdict,
@@ -31,6 +31,7 @@ from pytest_flaky_repro.campaign.verdict import (
     wasted,
     with_boots,
 )
+from pytest_flaky_repro.campaign.waste import is_too_much
 from pytest_flaky_repro.evidence import Trial
 from pytest_flaky_repro.outcomes import Conclusion, Outcome, Vote
 from pytest_flaky_repro.question import solved
@@ -292,7 +293,7 @@ def _why_infrastructure(own: Sequence[tuple[Trial, Vote]], lost: int, void: int)
     """Why the trials taught too little, if they did."""
     if void and void == len(own):
         return f"no guest ever got to START: {own[-1][0].detail}"
-    if len(own) >= SHARE_FROM and void + lost > SHARE_MAX * len(own):
+    if is_too_much(void + lost, len(own)):
         return (
             f"{void} never started and {lost} were lost, of {sentences.counted(len(own), 'trials')}"
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,13 @@ import pytest
 
 from pytest_flaky_repro.campaign.boots import Boot, Counting, Finished, Sharing, judge_boot
 from pytest_flaky_repro.campaign.calibration import CalibrationGoal
-from pytest_flaky_repro.campaign.rules import Rules
+from pytest_flaky_repro.campaign.rules import OtherCrash, Rules
 from pytest_flaky_repro.campaign.trials import Arm, Budget, TrialLoop
-from pytest_flaky_repro.crash import Phase
+from pytest_flaky_repro.crash import Phase, Signature
 from pytest_flaky_repro.evidence import EvidenceWriter, History, PlanRecord, Trial
 from pytest_flaky_repro.machine.conversation import Command, End, Ended, Gone
-from pytest_flaky_repro.machine.fake import Behaviour
-from pytest_flaky_repro.machine.slots import Slot
+from pytest_flaky_repro.machine.fake import Behaviour, FakeMachine
+from pytest_flaky_repro.machine.slots import Capacity, Slot, Slots
 from pytest_flaky_repro.machine.spec import Accel
 from pytest_flaky_repro.machine.stop import StopSignal
 from pytest_flaky_repro.machine.trial import TrialFacts, TrialOrder
@@ -155,6 +157,118 @@ def test_a_thrifty_campaign_takes_a_second_trial_of_a_boot_that_took_no_longer(
     sharing = Sharing(16, Counting.FIRST, thrifty=True)
     verdict = bench.run(Behaviour(seconds=0.01), SURE, sharing=sharing)
     assert max(t.place for t in verdict.trials) >= 2
+
+
+# ---- boots that taught nothing
+
+
+class Leaky(FakeMachine):
+    """Each boot panics, out of memory, at its eighth trial: a crash that nobody asked for."""
+
+    def run(
+        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
+    ) -> TrialFacts:
+        facts = super().run(order, slot, stop, started)
+        if order.seat is None or order.seat.place < 8:
+            return facts
+        panic = b"Kernel panic - not syncing: Out of memory and no killable processes..."
+        return replace(facts, phase=Phase.RUN, end=None, gone=Gone.EXITED, trial_console=panic)
+
+
+class InStep(FakeMachine):
+    """Guests that run their trials at the same pace."""
+
+    def __init__(self, behaviour: Behaviour, at_once: int) -> None:
+        super().__init__(behaviour, at_once)
+        self._all = threading.Barrier(at_once, timeout=60)
+
+    def run(
+        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
+    ) -> TrialFacts:
+        self._all.wait()
+        return super().run(order, slot, stop, started)
+
+
+LONG = Sharing(size=16, counting=Counting.WHOLE)
+WANTED = Rules(expected=Signature.parse("KASAN"), other=OtherCrash.IGNORE)
+
+
+def test_where_whole_boots_count_waste_is_a_share_of_boots(bench: Bench) -> None:
+    """One trial of eight is no large share of the trials, but no boot survives."""
+    verdict = bench.run(Leaky(Behaviour()), SURE, sharing=LONG, rules=WANTED, max_trials=160)
+    assert verdict.conclusion is Conclusion.INFRASTRUCTURE
+    assert verdict.why == (
+        "10 of 10 boots taught nothing (0 never started, 10 were lost); the last: "
+        "kernel panic: Out of memory and no killable processes..."
+    )
+
+
+def test_where_one_trial_of_a_boot_is_enough_waste_is_a_share_of_trials(bench: Bench) -> None:
+    sharing = Sharing(size=16, counting=Counting.FIRST)
+    verdict = bench.run(Leaky(Behaviour()), SURE, sharing=sharing, rules=WANTED)
+    assert verdict.conclusion is Conclusion.SAFE
+    assert verdict.lost == NEEDED
+
+
+def test_a_boot_that_the_budget_cut_short_was_not_wasted(bench: Bench) -> None:
+    """Four guests are under way at the end: a third of all boots."""
+    rare = Design(min_rate=0.05, confidence_safe=0.9)
+    machine = InStep(Behaviour(), at_once=4)
+    verdict = bench.run(machine, rare, sharing=LONG, jobs=4, max_trials=160)
+    assert verdict.conclusion is Conclusion.INCONCLUSIVE
+    trials = Counter(t.boot for t in verdict.trials)
+    assert sorted(trials.values()) == [8] * 4 + [16] * 8
+
+
+def test_boots_that_an_earlier_run_wasted_are_not_counted_again(bench: Bench) -> None:
+    folder = bench.anew()
+    bench.run(Leaky(Behaviour()), SURE, folder=folder, sharing=LONG, rules=WANTED, max_trials=72)
+    verdict = bench.run(
+        Behaviour(), SURE, folder=folder, sharing=LONG, rules=WANTED, resume=True, seed="2"
+    )
+    assert verdict.conclusion is Conclusion.SAFE
+    assert verdict.tally == Tally(NEEDED, NEEDED + 9, 0)
+
+
+# ---- guests that stay
+
+
+class Keeping(FakeMachine):
+    """One guest at once; it stays until its boot's last trial or until it is let go."""
+
+    def __init__(self, behaviour: Behaviour, folder: Path) -> None:
+        super().__init__(behaviour)
+        self._slots = Slots(folder, Capacity(cores=1, pieces=2))
+        self._kept: list[int] = []
+
+    @contextmanager
+    def slot(self, stop: StopSignal) -> Iterator[Slot | None]:
+        with self._slots.acquire(1, 64, stop) as slot:
+            yield slot
+
+    def run(
+        self, order: TrialOrder, slot: Slot, stop: StopSignal, started: Callable[[], None]
+    ) -> TrialFacts:
+        self._kept += [os.dup(each) for each in slot.descriptors]  # as QEMU inherits them
+        facts = super().run(order, slot, stop, started)
+        if order.seat is not None and order.seat.place == order.seat.last:
+            self.let_go()
+        return facts
+
+    def retire(self, boot: str) -> None:
+        """Its thread ends the guest."""
+
+    def let_go(self) -> None:
+        while self._kept:
+            os.close(self._kept.pop())
+
+
+def test_nobody_waits_for_the_slot_that_his_own_guest_holds(bench: Bench) -> None:
+    """A reproducer's exit status may end a boot early; its guest is still there."""
+    machine = Keeping(Behaviour(crash=0.1), bench.folder / "slots")
+    verdict = bench.run(machine, SURE, sharing=FIRST, rules=WANTED, seed="2", seconds=30)
+    assert verdict.lost > 0, "choose a seed with another crash"
+    assert verdict.conclusion is Conclusion.SAFE
 
 
 # ---- how often a verdict is wrong: no processes, so that thousands of campaigns are possible

@@ -16,6 +16,9 @@ from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untest
 from pytest_flaky_repro.errors import InfrastructureError
 
 IMAGE = Image("an image")
+SEGV = Signature(re.compile("SIGSEGV"))
+PATIENCE = 200  # trials: no command here is worth as many
+NTH = "echo >> n; n=$(wc -l < n)"  # which trial of its folder this is, from 1
 
 
 def trials(
@@ -29,8 +32,13 @@ def trials(
     already: int = 0,
 ) -> tuple[list[TrialReport], Untestable | None]:
     reports: list[TrialReport] = []
+
+    def on_trial(report: TrialReport) -> None:
+        reports.append(report)
+        assert len(reports) <= PATIENCE, "it would go on for ever"
+
     tester = ProcessTester(command, time_limit, jobs, seed="1")
-    return reports, tester.run(image, survivals, target, reports.append, already)
+    return reports, tester.run(image, survivals, target, on_trial, already)
 
 
 def test_status_0_is_survived_as_often_as_asked() -> None:
@@ -70,8 +78,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_another_crash_than_the_target_does_not_end_it() -> None:
-    target = Signature(re.compile("SIGSEGV"))
-    reports, nothing = trials("echo >> n; [ $(wc -l < n) = 1 ] && exit 3; exit 0", 2, target=target)
+    reports, nothing = trials(f"{NTH}; [ $n = 1 ] && exit 3; exit 0", 2, target=SEGV)
     assert [report.outcome.value for report in reports] == ["other", "survived", "survived"]
     assert nothing is None
 
@@ -81,6 +88,44 @@ def test_what_cannot_be_tested_is_no_crash_and_no_survival() -> None:
     assert {report.outcome for report in reports} == {TrialOutcome.INFRASTRUCTURE}
     assert isinstance(nothing, Untestable)
     assert "the command says that it cannot test" in nothing.reason
+
+
+@pytest.mark.parametrize(
+    ("command", "wasted", "last"),
+    [
+        ("exit 3", "0 could not be run, 10 were other crashes", "exit status 3"),
+        (f"{NTH}; [ $((n % 2)) = 0 ] && exit 3; exit 125",
+         "5 could not be run, 5 were other crashes", "exit status 3"),
+    ],
+)  # fmt: skip
+def test_an_image_whose_trials_teach_nothing_cannot_be_tested(
+    command: str, wasted: str, last: str
+) -> None:
+    reports, nothing = trials(command, 50, target=SEGV)
+    assert len(reports) == 10
+    assert isinstance(nothing, Untestable)
+    assert nothing.reason == (
+        f"10 of 10 trials taught nothing ({wasted} than the one that counts); the last: {last}"
+    )
+
+
+def test_a_fifth_of_the_trials_may_teach_nothing() -> None:
+    reports, nothing = trials(f"{NTH}; [ $((n % 5)) != 0 ] || exit 3", 40, target=SEGV)
+    assert [report.outcome.value for report in reports].count("other") == 9
+    assert nothing is None
+
+
+def test_three_in_a_row_that_cannot_be_tested_are_too_many_only_at_the_start() -> None:
+    in_a_row = "[ $n -ge 20 ] && [ $n -lt 23 ] && exit 125"
+    _, nothing = trials(f"{NTH}; {in_a_row}; exit 0", 30)
+    assert nothing is None
+
+
+def test_what_earlier_runs_wasted_is_not_held_against_the_image() -> None:
+    for run in range(8):
+        reports, nothing = trials(f"{NTH}; [ $((n % 3)) = 0 ] || exit 125", 1, already=3 * run)
+        assert len(reports) == 3
+        assert nothing is None
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from pytest_flaky_repro.crash import Signature
-from pytest_flaky_repro.culprit.building import Shape
+from pytest_flaky_repro.culprit.aim import Answer, Phase, Query
+from pytest_flaky_repro.culprit.building import Image, Shape
 from pytest_flaky_repro.culprit.candidates import Subset
 from pytest_flaky_repro.culprit.result import Claim, Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
+from pytest_flaky_repro.culprit.strategy import Strategy
+from pytest_flaky_repro.culprit.tallies import Tallies
+from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.stats.search.planning import Costs
 
 SEEDS = range(12)
 NAMES: dict[str, list[list[int]]] = {
@@ -188,6 +193,48 @@ def test_an_image_that_cannot_be_tested_is_a_skip(masks: Any, coin: Any, tmp_pat
     assert result.names == ("c40",)
 
 
+def test_a_set_that_can_no_longer_be_tested_alone_is_reduced_by_what_is_known(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """Its members crashed together, once; since then that image does not boot."""
+    tester = coin([[0, 5]], 0.5, 3)
+    pair, run = f"{1 << 0 | 1 << 5:x}", tester.run
+    crashed: set[str] = set()
+    refused: list[str] = []
+
+    def wearing_out(image: Image, survivals: int, target: Any, tell: Any, already: int = 0) -> Any:
+        def on_trial(report: TrialReport) -> None:
+            if report.outcome is TrialOutcome.CRASHED:
+                crashed.add(image.id)
+            tell(report)
+
+        if image.id == pair and pair in crashed:
+            assert refused == [], "it is asked for again and again"
+            refused.append(image.id)
+            return Untestable("it does not boot any more")
+        return run(image, survivals, target, on_trial, already)
+
+    tester.run = wearing_out
+    result = find(tmp_path, masks(8), tester)
+    assert refused == [pair], "choose a seed with which it is asked for again"
+    assert (result.kind, result.names) == (Kind.ALL_OF, ("c0", "c5"))
+
+
+def test_a_search_ends_if_it_would_ask_for_what_cannot_be_tested(
+    masks: Any, coin: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stubborn(Strategy):
+        def step(self, tallies: Tallies, costs: Costs) -> Query | Answer:
+            del tallies, costs
+            return Query(1, 5, Phase.SEARCH)
+
+    monkeypatch.setattr("pytest_flaky_repro.culprit.search.Strategy", Stubborn)
+    tester = coin([[0]], 0.5, untestable=lambda mask: mask == 1)
+    result = find(tmp_path, masks(8), tester)
+    assert result.kind is Kind.UNRESOLVED
+    assert result.why == "only c0 would be tried next and cannot be: it does not boot"
+
+
 def test_all_bad_that_does_not_build_is_an_error(masks: Any, coin: Any, tmp_path: Path) -> None:
     builder = masks(60, broken=lambda subset: len(subset) == 60)
     with pytest.raises(UsageError, match="all bad cannot be built or tested: it does not link"):
@@ -237,6 +284,19 @@ def test_a_spent_budget_leaves_a_credible_set(
     assert why in result.why
     assert result.resume == resume
     assert result.sets == ()
+
+
+@pytest.mark.parametrize(("boot_size", "unit"), [(1, "trials"), (16, "boots")])
+def test_what_teaches_nothing_is_paid_for_too(
+    masks: Any, coin: Any, tmp_path: Path, boot_size: int, unit: str
+) -> None:
+    """No image ever survives here, or shows the crash that counts: only the budget ends it."""
+    tester = coin([[17]], 0.5, other=1.0, boot_size=boot_size)
+    options = SearchOptions(target=Signature.parse("the crash"), max_trials=30)
+    result = find(tmp_path, masks(60), tester, options)
+    assert result.kind is Kind.UNRESOLVED
+    assert f"the budget of 30 {unit} is spent (--max-trials)" in result.why
+    assert (tester.trials, result.spent.trials, result.spent.others) == (30, 0, 30)
 
 
 @pytest.mark.parametrize("most", [1, 3])

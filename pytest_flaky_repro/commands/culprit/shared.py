@@ -58,7 +58,9 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         help="give up when all bad crashes less often (default: 0.01)",
     )  # fmt: skip
     of_all = "stop as unresolved after so many, those of earlier runs (--resume) included"
-    search.add_argument("--max-trials", metavar="N", help=of_all)
+    search.add_argument(
+        "--max-trials", metavar="N", help=f"{of_all}, and those that taught nothing"
+    )
     search.add_argument("--max-builds", metavar="N", help=of_all)
     search.add_argument(
         "--budget", metavar="S", help="stop as unresolved after so many seconds of this run"

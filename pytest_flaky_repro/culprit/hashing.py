@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Sequence
 
 from pytest_flaky_repro.culprit.aim import Aim, Answer, FoundSet, Phase, Query
-from pytest_flaky_repro.culprit.levels import Belief
+from pytest_flaky_repro.culprit.levels import ALL_GOOD, Belief
 from pytest_flaky_repro.culprit.links import Link
 from pytest_flaky_repro.culprit.result import Kind
 from pytest_flaky_repro.culprit.strategy import Strategy
@@ -37,7 +37,7 @@ def hash_masks(names: Sequence[str]) -> list[int]:
 
 
 class HashStrategy(Strategy):
-    """Asks the 32 subsets one after the other, in up to four passes; then confirms."""
+    """Asks all good, then the 32 subsets one after the other, in up to four passes; confirms."""
 
     def __init__(self, aim: Aim, names: Sequence[str]) -> None:
         super().__init__(aim)
@@ -55,6 +55,8 @@ class HashStrategy(Strategy):
         self, pool: int, rates: Rates, tallies: Tallies, costs: Costs, nothing: float
     ) -> Query | FoundSet | Answer:
         del costs, nothing
+        if not pool or self._may_be_all_good(rates, tallies):
+            return self._levels.not_here(rates, 1.0, tallies)
         suspects = self._suspects = self._weigh(pool, rates, tallies)
         best, sure = suspects.best
         if sure >= self._aim.confidence:
@@ -69,6 +71,12 @@ class HashStrategy(Strategy):
                     return Query(mask & pool, turn * each - tally.survived, Phase.SEARCH)
         why = f"{PASSES} passes over the {BITS} subsets leave more than one candidate, or none"
         return Answer(Kind.UNRESOLVED, (), sure, why)
+
+    def _may_be_all_good(self, rates: Rates, tallies: Tallies) -> bool:
+        """Asked first: no bit of a name would tell."""
+        tally = tallies.of(ALL_GOOD)
+        is_open = rates.odds(tally.survived, tally.crashed) > self._aim.error
+        return is_open and ALL_GOOD not in tallies.skipped
 
     def _weigh(self, pool: int, rates: Rates, tallies: Tallies) -> Suspects:
         trials = []

@@ -138,7 +138,7 @@ class Levels:
     ) -> Query | Answer | FoundSet:
         """What is bad already is enough: a culprit set, or nothing, which is all good."""
         if not way.members:
-            return self._not_here(baseline, sure, tallies)
+            return self.not_here(baseline, sure, tallies)
         unproven = self._unproven(way.context, baseline, tallies)
         if unproven is not None:
             return unproven
@@ -172,7 +172,7 @@ class Levels:
         more = rates.survivals_for(HALF * odds, tally.survived, tally.crashed)
         return Query(mask, more, Phase.TOGETHER)
 
-    def _not_here(self, rates: Rates, probability: float, tallies: Tallies) -> Query | Answer:
+    def not_here(self, rates: Rates, probability: float, tallies: Tallies) -> Query | Answer:
         """All good is blamed for nothing but its own crash.
 
         Where several candidates crash each by themselves, a chain's prior, which knows of one,

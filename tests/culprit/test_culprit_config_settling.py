@@ -216,7 +216,7 @@ def test_a_failure_can_be_forgotten_and_another_make_is_another_kernel(world: Wo
 def test_a_full_disk_is_no_skip(world: World) -> None:
     world.bad = switched("HUGE", "PCI")
     builder = world.builder()
-    with pytest.raises(InfrastructureError, match=r"the disk is full.*--repro-resume"):
+    with pytest.raises(InfrastructureError, match=r"the disk is full.*go on with --resume"):
         builder.build(subset(builder, ["HUGE"]))
 
 

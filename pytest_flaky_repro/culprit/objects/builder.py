@@ -47,6 +47,12 @@ class ObjectsBuilder:
         record = [[pair.name, pair.good, pair.bad] for pair in self.pairs]
         return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
+    def forget_failures(self) -> None:
+        """What did not link is tried again: its reason may have been mended."""
+        for record in (self.folder / "kernels").glob("*.json"):
+            if "skipped" in json.loads(record.read_text()):
+                record.unlink()
+
     def build(self, subset: Subset) -> Image | Skipped:
         with writing(self.folder):
             return self._build(subset)
@@ -64,10 +70,10 @@ class ObjectsBuilder:
         try:
             image = self.mix(subset.names)
         except LinkFailed as error:
-            record.write_text(json.dumps({"skipped": str(error)}))
+            _write(record, {"skipped": str(error)})
             return Skipped(str(error))
         kept = self._keep(image)
-        record.write_text(json.dumps({"image": kept.name, "bad": subset.names}))
+        _write(record, {"image": kept.name, "bad": subset.names})
         return Image.of(kernel=kept)
 
     def mix(self, bad: Sequence[str]) -> Path:
@@ -119,3 +125,9 @@ class ObjectsBuilder:
         if not kept.exists():
             kept.hardlink_to(images.path(digest))
         return kept
+
+
+def _write(path: Path, record: object) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    part.replace(path)

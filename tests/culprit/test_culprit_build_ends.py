@@ -9,7 +9,6 @@ import pytest
 from pytest_flaky_repro.culprit.build_end import BuildEnd, Obstacle, first_error, obstacle_in
 from pytest_flaky_repro.errors import InfrastructureError
 
-
 UNDEFINED = "ld: x.o: in function `f': undefined reference to `g'"
 IN_LINKING = "ld: final link failed: bad value"
 

@@ -142,10 +142,29 @@ def test_a_search_that_was_killed_goes_on_where_it_was(make: Make) -> None:
     assert not again, "what had been built and kept is not built again"
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     while not condition():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
+
+
+def test_two_searches_of_one_repository_keep_out_of_each_other_s_way(make: Make) -> None:
+    """The second one would build what the first one checked out, and take its tree away."""
+    case = make(30, 12, 0.9)
+    command = case.command(1, None, "--json")
+    waiting = f"{case.folder}.waiting"
+    slow = list(command)
+    slow[slow.index("--build-command") + 1] = f"echo > {waiting}; sleep 0.3; make -s"
+    with subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        until(Path(waiting).exists, first)
+        status, out, err = run(command)
+        assert (status, out) == (2, "")
+        assert "another search is at work here; wait for it, or name another folder" in err
+        elsewhere = [f"--build-folder={case.folder}.elsewhere", f"--evidence={case.folder}.more"]
+        assert culprits(answer([*command, *elsewhere])) == [case.names[12][:12]]
+        found, _ = first.communicate()
+    assert first.returncode == 0
+    assert culprits(json.loads(found)) == [case.names[12][:12]]
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from pytest_flaky_repro.culprit.config import dotconfig
 from pytest_flaky_repro.culprit.config.builder import ConfigBuilder, make_builder, read_ends
 from pytest_flaky_repro.culprit.config.kernels import KernelStore, fingerprint
 from pytest_flaky_repro.culprit.config.settling import SourceTree
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
@@ -334,3 +335,22 @@ def test_the_command_says_what_is_wrong_with_its_files(world: World) -> None:
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
+
+
+def test_two_searches_of_one_pair_of_files_keep_out_of_each_other_s_way(world: World) -> None:
+    """Both write their .config into one object tree before they build."""
+    for name, text in (("good", "CONFIG_USB=y\n"), ("bad", "CONFIG_PCI=y\n")):
+        (world.folder / name).write_text(text)
+    (world.folder / "race.c").write_text("int main(void) { return 0; }\n")
+    command = [sys.executable, "-m", "pytest_flaky_repro", "culprit", "config"]
+    ends = ["--good", str(world.folder / "good"), "--bad", str(world.folder / "bad")]
+    where = ["--source", str(world.folder / "source"), "--build-folder", str(world.folder / "kept")]
+    trials = ["--reproducer", str(world.folder / "race.c"), "--make", f"CONF={world.conf}"]
+    with held(world.folder / "kept", "--build-folder"):
+        done = subprocess.run(
+            [*command, *ends, *where, *trials], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another search is at work here" in done.stderr
+    assert "name another folder with --build-folder" in done.stderr
+    assert [path.name for path in (world.folder / "kept").iterdir()] == ["lock"]

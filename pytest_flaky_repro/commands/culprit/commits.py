@@ -18,6 +18,7 @@ from pytest_flaky_repro.culprit.commits.builder import CommitBuilder, merged_cha
 from pytest_flaky_repro.culprit.commits.builds import CommitBuilds, Recipe
 from pytest_flaky_repro.culprit.commits.history import Chain, Commit, Repository
 from pytest_flaky_repro.culprit.commits.worktree import WorkTree
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.processes import ProcessTester
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.errors import UsageError
@@ -57,10 +58,11 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     chain = repository.range(options.good, options.bad)
     if repository.is_dirty():
         say("the work tree has changes that are not committed: they play no part in this")
-    folder = options.build_folder or _default_folder(options, repository)
-    tree = WorkTree(repository, folder.resolve() / "tree")
+    folder = (options.build_folder or _default_folder(options, repository)).resolve()
+    stack.enter_context(held(folder, "--build-folder"))
+    tree = WorkTree(repository, folder / "tree")
     stack.push(_removal(tree))
-    builds = CommitBuilds(tree, recipe, folder.resolve() / "builds")
+    builds = CommitBuilds(tree, recipe, folder / "builds")
     if not options.resume:
         builds.forget_failures()
     search = _Search(

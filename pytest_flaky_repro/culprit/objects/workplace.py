@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.holding import LOCK, held
 from pytest_flaky_repro.culprit.objects import kbuild as building
 from pytest_flaky_repro.culprit.objects.builder import ObjectsBuilder
 from pytest_flaky_repro.culprit.objects.configuring import refuse_lto
@@ -104,15 +104,7 @@ class Workplace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Raises UsageError when another search works here, or when other builds lie here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{self.folder}: another search is at work here; wait for it, or name another "
-                    "folder with --work"
-                ) from None
+        with held(self.folder, "--work"):
             self._check_inputs()
             yield
 
@@ -142,7 +134,7 @@ class Workplace:
     def forget(self) -> None:
         """Deletes all that was built here."""
         for path in self.folder.iterdir():
-            if path.name == "lock":
+            if path.name == LOCK:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

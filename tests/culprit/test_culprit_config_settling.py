@@ -165,6 +165,17 @@ def test_an_option_alone_brings_the_fewest_that_it_needs(world: World) -> None:
     assert builder.composition(subset(builder, ["NET"])).companions == ()
 
 
+def test_an_option_alone_brings_what_it_needs_where_few_options_differ(world: World) -> None:
+    world.bad = switched("PCI", "DRIVER0", "TICK", "USB", "SLUB")
+    builder = world.builder()
+    assert len(builder.candidates) == 5
+    composition = builder.composition(subset(builder, ["DRIVER0"]))
+    assert composition.companions == ("PCI",)
+    assert composition.missed == ()
+    names = [candidate.name for candidate in builder.candidates if candidate.name != "PCI"]
+    assert builder.composition(subset(builder, names)).companions == ()
+
+
 def test_all_but_an_option_is_without_what_depends_on_it(world: World) -> None:
     world.bad = EVERYTHING
     builder = world.builder()
@@ -308,6 +319,19 @@ def test_the_options_are_found(world: World, guilty: list[str]) -> None:
     found = search(world, guilty)
     assert found.kind is (Kind.SINGLE if len(guilty) == 1 else Kind.ALL_OF)
     assert set(found.names) == set(guilty)
+
+
+@pytest.mark.parametrize(
+    ("guilty", "names"), [("PCI", {"PCI"}), ("DRIVER0", {"PCI", "DRIVER0"}), ("TICK", {"TICK"})]
+)
+def test_of_a_handful_of_options_none_is_blamed_for_what_it_needs(
+    world: World, guilty: str, names: set[str]
+) -> None:
+    """Without PCI there is no DRIVER0: all but PCI has neither."""
+    world.bad = switched("PCI", "DRIVER0", "TICK")
+    found = search(world, [guilty])
+    assert len(found.sets) == 1
+    assert set(found.names) == names
 
 
 def test_a_good_configuration_that_crashes_too_clears_them(world: World) -> None:

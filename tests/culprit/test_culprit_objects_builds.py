@@ -278,6 +278,24 @@ def test_rebuilding_forgets_everything(toy: Toy) -> None:
     assert toy.says(kernel(toy.builder(), "core/a.o"))["b"] == "8"
 
 
+def test_the_same_builds_made_again_are_the_same_search(toy: Toy) -> None:
+    before = toy.builder(only=("core/a.o",)).identity
+    toy.place.forget()
+    assert toy.builder(only=("core/a.o",)).identity == before
+
+
+def test_other_kernels_with_the_same_candidates_are_another_search(toy: Toy) -> None:
+    """core/a.o stays as it is in both variants; what it is linked with does not."""
+    known = {toy.builder(only=("core/a.o",)).identity}
+    toy.write(core_b="int b(void) { return 8; }\n")
+    toy.place.forget()
+    known.add(toy.builder(only=("core/a.o",)).identity)
+    (toy.folder / "build" / ".config").write_text("CONFIG_TOY=y\nCONFIG_ASSEMBLY=y\n")
+    toy.place.forget()
+    known.add(toy.builder(only=("core/a.o",)).identity)
+    assert len(known) == 3
+
+
 def test_options_that_did_not_survive_are_told_but_not_what_describes_the_tools() -> None:
     asked = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_CC_VERSION_TEXT="old"\nCONFIG_C="x"\n'
     got = 'CONFIG_A=m\nCONFIG_CC_VERSION_TEXT="new"\nCONFIG_C="x"\nCONFIG_D=y\nCONFIG_WERROR=y\n'

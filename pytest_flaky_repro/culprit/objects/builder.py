@@ -23,7 +23,8 @@ class ObjectsBuilder:
     """A Builder: swaps objects in the tree and links. Kernels once made are kept.
 
     ``pairs`` are the candidates; their order is the search's. Sorted by name, neighbours in it are
-    neighbours in the tree, and consecutive kernels differ in few objects.
+    neighbours in the tree, and consecutive kernels differ in few objects. ``rest`` is a digest of
+    what makes all other objects, which are the same in every kernel.
     """
 
     tree: Path
@@ -31,6 +32,7 @@ class ObjectsBuilder:
     pairs: Sequence[Pair]
     linker: Linker
     folder: Path
+    rest: str
     shape: Shape = Shape.SET
     if_all_bad_fails: str = (
         " as long as what a boot cannot do without is bad: leave out, with --exclude GLOB, what "
@@ -43,9 +45,9 @@ class ObjectsBuilder:
 
     @cached_property
     def identity(self) -> str:
-        """Every object's both variants: what is not among them is the same in all kernels."""
-        record = [[pair.name, pair.good, pair.bad] for pair in self.pairs]
-        return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+        """Both variants of every candidate, and the rest: it may be all that has changed."""
+        pairs = [[pair.name, pair.good, pair.bad] for pair in self.pairs]
+        return hashlib.sha256(json.dumps([pairs, self.rest]).encode()).hexdigest()
 
     def forget_failures(self) -> None:
         """What did not link is tried again: its reason may have been mended."""

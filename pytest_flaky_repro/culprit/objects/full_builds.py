@@ -27,6 +27,7 @@ from pytest_flaky_repro.culprit.objects.wrapper import read_log
 from pytest_flaky_repro.errors import UsageError
 
 OUTSIDE = {"arch/*/boot/*": "part of the boot wrapper, not of the kernel that runs"}
+GOOD = "good.json"  # the digests of all good objects, and vmlinux's own: the same for equal builds
 
 _MOST_ROUNDS = 20
 
@@ -77,7 +78,7 @@ class FullBuilds:
 
     def _good(self) -> tuple[dict[str, str], frozenset[str]]:
         """Digests by object name, and the members of vmlinux's archives."""
-        stamp = self.folder / "good.json"
+        stamp = self.folder / GOOD
         if not stamp.exists():
             self.say("building all objects good")
             began = time.monotonic()

@@ -38,6 +38,8 @@ class SearchOptions:
     the rate at which a trial of an image that cannot crash looks crashed, taken for at least 1e-4;
     ``min_rate`` and ``max_trials`` are of what the tester reports: trials, or boots of several.
     ``strategy`` is ``prefix``, or ``hash`` (32 kernels by the bits of the names' SHA-1).
+    ``seconds`` count from ``began``, when these options were made: searches that share them, one
+    that goes deeper after another, share their seconds.
     """
 
     confidence: float = 0.99
@@ -49,6 +51,7 @@ class SearchOptions:
     seconds: float | None = None
     strategy: str = "prefix"
     resume: bool = False
+    began: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Decider(Protocol):
@@ -310,7 +313,8 @@ class _Search:
         trials = len(book.seconds.survivals) + len(book.seconds.crashes)
         if options.max_trials is not None and trials >= options.max_trials:
             raise _spent(options.max_trials, unit_of(book.boot_size), "--max-trials")
-        if options.seconds is not None and self._clock.elapsed_s > options.seconds:
+        elapsed_s = time.monotonic() - options.began
+        if options.seconds is not None and elapsed_s > options.seconds:
             raise _EnoughError(f"the budget of {options.seconds:g} s is spent (--budget)")
 
     def _check_builds(self) -> None:

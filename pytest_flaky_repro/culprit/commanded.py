@@ -10,7 +10,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pytest_flaky_repro.culprit.build_command import BuildEnd, run_build
+from pytest_flaky_repro.culprit.build_command import run_build
+from pytest_flaky_repro.culprit.build_end import BuildEnd
 from pytest_flaky_repro.culprit.building import Image, Shape, Skipped
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset
 from pytest_flaky_repro.culprit.command_files import scripts_of
@@ -119,7 +120,7 @@ class CommandBuilder:
         return Image(digest, kernel=kept, environment=seen, artefact=str(kept))
 
     def _printed(self, end: BuildEnd, subset: Subset) -> Path:
-        lines = [line.strip() for line in end.tail.splitlines() if line.strip()]
+        lines = [line.strip() for line in end.output.splitlines() if line.strip()]
         path = Path.cwd() / lines[-1] if lines else None
         if path is None or not path.is_file():
             raise UsageError(

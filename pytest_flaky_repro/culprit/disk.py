@@ -25,7 +25,7 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         mend = "Free some space" if error.errno in _FULL else "Mend that"
         raise InfrastructureError(
-            f"{error.filename or folder}: {why(error)}. {mend}, then go on with --repro-resume"
+            f"{error.filename or folder}: {why(error)}. {mend}, then go on with --resume"
         ) from error
 
 

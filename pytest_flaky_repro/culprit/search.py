@@ -39,6 +39,8 @@ class SearchOptions:
     ``min_rate`` and ``max_trials`` are of what the tester reports: trials, or boots of several.
     ``max_trials`` counts those that teach nothing, too.
     ``strategy`` is ``prefix``, or ``hash`` (32 kernels by the bits of the names' SHA-1).
+    ``seconds`` count from ``began``, when these options were made: searches that share them, one
+    that goes deeper after another, share their seconds.
     """
 
     confidence: float = 0.99
@@ -50,6 +52,7 @@ class SearchOptions:
     seconds: float | None = None
     strategy: str = "prefix"
     resume: bool = False
+    began: float = field(default_factory=time.monotonic, compare=False)
 
 
 class Decider(Protocol):
@@ -320,7 +323,8 @@ class _Search:
         trials = sum(book.reported.values())
         if options.max_trials is not None and trials >= options.max_trials:
             raise _spent(options.max_trials, unit_of(book.boot_size), "--max-trials")
-        if options.seconds is not None and self._clock.elapsed_s > options.seconds:
+        elapsed_s = time.monotonic() - options.began
+        if options.seconds is not None and elapsed_s > options.seconds:
             raise _EnoughError(f"the budget of {options.seconds:g} s is spent (--budget)")
 
     def _check_builds(self) -> None:

@@ -172,6 +172,25 @@ def test_an_edited_build_script_builds_anew(command: Callable[..., Any], tmp_pat
     assert "culprit: hoist\n" in ran.out
 
 
+def test_a_second_search_does_not_delete_what_the_first_one_builds(
+    command: Callable[..., Any], start: Callable[..., Any], tmp_path: Path
+) -> None:
+    running = tmp_path / "running"
+    words = (*SET, "--build-command", "./build.sh", "--run-command")
+    first = start(*words, f'touch {running}; sleep 0.1; "$CULPRIT_ARTEFACT"')
+    limit = time.monotonic() + 60
+    while not running.exists():
+        assert first.poll() is None
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    second = command(*words, '"$CULPRIT_ARTEFACT"')
+    assert second.status == 2
+    assert "another search is at work here" in second.message
+    assert "name another folder with --evidence" in second.message
+    first.communicate()
+    assert first.returncode == 0
+
+
 def test_a_build_script_that_another_one_calls_counts_without_resume(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import runpy
@@ -10,11 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pytest_flaky_repro.commands.culprit import commits
+from pytest_flaky_repro.commands.culprit.shared import add_shared
+from pytest_flaky_repro.crash import Signature
+from pytest_flaky_repro.culprit.building import Image
+from pytest_flaky_repro.culprit.search import find_culprit
+from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "culprit_commits" / "make_history.py"
 PROGRAM = [sys.executable, "-m", "pytest_flaky_repro", "culprit", "commits"]
@@ -142,10 +151,70 @@ def test_a_search_that_was_killed_goes_on_where_it_was(make: Make) -> None:
     assert not again, "what had been built and kept is not built again"
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+def until(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
     while not condition():
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.01)
+
+
+def test_two_searches_of_one_repository_keep_out_of_each_other_s_way(make: Make) -> None:
+    """The second one would build what the first one checked out, and take its tree away."""
+    case = make(30, 12, 0.9)
+    command = case.command(1, None, "--json")
+    waiting = f"{case.folder}.waiting"
+    slow = list(command)
+    slow[slow.index("--build-command") + 1] = f"echo > {waiting}; sleep 0.3; make -s"
+    with subprocess.Popen(slow, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        until(Path(waiting).exists, first)
+        status, out, err = run(command)
+        assert (status, out) == (2, "")
+        assert "another search is at work here; wait for it, or name another folder" in err
+        elsewhere = [f"--build-folder={case.folder}.elsewhere", f"--evidence={case.folder}.more"]
+        assert culprits(answer([*command, *elsewhere])) == [case.names[12][:12]]
+        found, _ = first.communicate()
+    assert first.returncode == 0
+    assert culprits(json.loads(found)) == [case.names[12][:12]]
+
+
+@dataclass(frozen=True)
+class Boots:
+    """Boots of up to sixteen trials: those of the guilty commits crash."""
+
+    guilty: frozenset[str]
+    identity: str = "boots"
+    boot_size: int = 16
+
+    def run(
+        self,
+        image: Image,
+        survivals: int,
+        target: Signature | None,
+        on_trial: Callable[[TrialReport], None],
+        already: int = 0,
+    ) -> Untestable | None:
+        del target, already
+        if Path(image.artefact).name in self.guilty:
+            on_trial(TrialReport(TrialOutcome.CRASHED, 1.0, title="boom"))
+            return None
+        for _ in range(survivals):
+            on_trial(TrialReport(TrialOutcome.SURVIVED, 1.0))
+        return None
+
+
+def test_trials_that_share_boots_are_counted_in_boots(make: Make, tmp_path: Path) -> None:
+    case = make(8, 5, 0.9)
+    parser = argparse.ArgumentParser()
+    commits.add(parser)
+    add_shared(parser)
+    options = parser.parse_args(case.command(1)[len(PROGRAM) :])
+    tester = Boots(frozenset(name for number, name in case.names.items() if number >= 5))
+    with ExitStack() as stack:
+        backend = commits.backend(options, stack)
+        result = find_culprit(backend.builder, tester, folder=tmp_path / "evidence")
+        assert backend.afterwards is not None
+        *_, ends = backend.afterwards(result)
+    assert result.names == (case.names[5][:12],)
+    assert all(" boots crashed; kept: " in line for line in ends.lines)
 
 
 @pytest.mark.slow

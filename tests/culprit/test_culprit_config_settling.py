@@ -20,6 +20,7 @@ from pytest_flaky_repro.culprit.config import dotconfig
 from pytest_flaky_repro.culprit.config.builder import ConfigBuilder, make_builder, read_ends
 from pytest_flaky_repro.culprit.config.kernels import KernelStore, fingerprint
 from pytest_flaky_repro.culprit.config.settling import SourceTree
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
@@ -164,6 +165,17 @@ def test_an_option_alone_brings_the_fewest_that_it_needs(world: World) -> None:
     assert builder.composition(subset(builder, ["NET"])).companions == ()
 
 
+def test_an_option_alone_brings_what_it_needs_where_few_options_differ(world: World) -> None:
+    world.bad = switched("PCI", "DRIVER0", "TICK", "USB", "SLUB")
+    builder = world.builder()
+    assert len(builder.candidates) == 5
+    composition = builder.composition(subset(builder, ["DRIVER0"]))
+    assert composition.companions == ("PCI",)
+    assert composition.missed == ()
+    names = [candidate.name for candidate in builder.candidates if candidate.name != "PCI"]
+    assert builder.composition(subset(builder, names)).companions == ()
+
+
 def test_all_but_an_option_is_without_what_depends_on_it(world: World) -> None:
     world.bad = EVERYTHING
     builder = world.builder()
@@ -216,7 +228,7 @@ def test_a_failure_can_be_forgotten_and_another_make_is_another_kernel(world: Wo
 def test_a_full_disk_is_no_skip(world: World) -> None:
     world.bad = switched("HUGE", "PCI")
     builder = world.builder()
-    with pytest.raises(InfrastructureError, match=r"the disk is full.*--repro-resume"):
+    with pytest.raises(InfrastructureError, match=r"the disk is full.*go on with --resume"):
         builder.build(subset(builder, ["HUGE"]))
 
 
@@ -309,6 +321,19 @@ def test_the_options_are_found(world: World, guilty: list[str]) -> None:
     assert set(found.names) == set(guilty)
 
 
+@pytest.mark.parametrize(
+    ("guilty", "names"), [("PCI", {"PCI"}), ("DRIVER0", {"PCI", "DRIVER0"}), ("TICK", {"TICK"})]
+)
+def test_of_a_handful_of_options_none_is_blamed_for_what_it_needs(
+    world: World, guilty: str, names: set[str]
+) -> None:
+    """Without PCI there is no DRIVER0: all but PCI has neither."""
+    world.bad = switched("PCI", "DRIVER0", "TICK")
+    found = search(world, [guilty])
+    assert len(found.sets) == 1
+    assert set(found.names) == names
+
+
 def test_a_good_configuration_that_crashes_too_clears_them(world: World) -> None:
     world.good = switched("TICK")
     world.bad = {**EVERYTHING, **switched("TICK")}
@@ -334,3 +359,22 @@ def test_the_command_says_what_is_wrong_with_its_files(world: World) -> None:
         )
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr
+
+
+def test_two_searches_of_one_pair_of_files_keep_out_of_each_other_s_way(world: World) -> None:
+    """Both write their .config into one object tree before they build."""
+    for name, text in (("good", "CONFIG_USB=y\n"), ("bad", "CONFIG_PCI=y\n")):
+        (world.folder / name).write_text(text)
+    (world.folder / "race.c").write_text("int main(void) { return 0; }\n")
+    command = [sys.executable, "-m", "pytest_flaky_repro", "culprit", "config"]
+    ends = ["--good", str(world.folder / "good"), "--bad", str(world.folder / "bad")]
+    where = ["--source", str(world.folder / "source"), "--build-folder", str(world.folder / "kept")]
+    trials = ["--reproducer", str(world.folder / "race.c"), "--make", f"CONF={world.conf}"]
+    with held(world.folder / "kept", "--build-folder"):
+        done = subprocess.run(
+            [*command, *ends, *where, *trials], capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "another search is at work here" in done.stderr
+    assert "name another folder with --build-folder" in done.stderr
+    assert [path.name for path in (world.folder / "kept").iterdir()] == ["lock"]

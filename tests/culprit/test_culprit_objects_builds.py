@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,11 @@ from pytest_flaky_repro.culprit.objects.wrapper import Variant, read_log
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
 
 ALL = ("core/a.o", "core/b.o", "vdso/clock.o")
+A_NEEDS_B = {  # all good and all bad link, bad a alone does not
+    "core_a": "#ifdef BAD\nint more(void);\nint a(void) { return more(); }\n#else\n"
+    "int a(void) { return 1; }\n#endif\n",
+    "core_b": "int b(void) { return 3; }\n#ifdef BAD\nint more(void) { return 2; }\n#endif\n",
+}
 
 
 class Toy(Protocol):
@@ -146,12 +152,7 @@ def test_members_of_a_part_that_cannot_be_linked_bad_are_left_out(toy: Toy) -> N
 
 
 def test_a_mixture_that_does_not_link_is_skipped_never_good(toy: Toy) -> None:
-    # bad a and bad b need each other: all good and all bad link, one of them alone does not
-    toy.write(
-        core_a="#ifdef BAD\nint more(void);\nint a(void) { return more(); }\n#else\n"
-        "int a(void) { return 1; }\n#endif\n",
-        core_b="int b(void) { return 3; }\n#ifdef BAD\nint more(void) { return 2; }\n#endif\n",
-    )
+    toy.write(**A_NEEDS_B)
     builder = toy.builder()
     universe = Universe(builder.candidates)
     skipped = builder.build(universe.subset(["core/a.o"]))
@@ -277,6 +278,24 @@ def test_rebuilding_forgets_everything(toy: Toy) -> None:
     assert toy.says(kernel(toy.builder(), "core/a.o"))["b"] == "8"
 
 
+def test_the_same_builds_made_again_are_the_same_search(toy: Toy) -> None:
+    before = toy.builder(only=("core/a.o",)).identity
+    toy.place.forget()
+    assert toy.builder(only=("core/a.o",)).identity == before
+
+
+def test_other_kernels_with_the_same_candidates_are_another_search(toy: Toy) -> None:
+    """core/a.o stays as it is in both variants; what it is linked with does not."""
+    known = {toy.builder(only=("core/a.o",)).identity}
+    toy.write(core_b="int b(void) { return 8; }\n")
+    toy.place.forget()
+    known.add(toy.builder(only=("core/a.o",)).identity)
+    (toy.folder / "build" / ".config").write_text("CONFIG_TOY=y\nCONFIG_ASSEMBLY=y\n")
+    toy.place.forget()
+    known.add(toy.builder(only=("core/a.o",)).identity)
+    assert len(known) == 3
+
+
 def test_options_that_did_not_survive_are_told_but_not_what_describes_the_tools() -> None:
     asked = 'CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_CC_VERSION_TEXT="old"\nCONFIG_C="x"\n'
     got = 'CONFIG_A=m\nCONFIG_CC_VERSION_TEXT="new"\nCONFIG_C="x"\nCONFIG_D=y\nCONFIG_WERROR=y\n'
@@ -319,8 +338,69 @@ def test_a_full_disk_is_said_with_its_mend(toy: Toy) -> None:
 
 def test_a_full_disk_in_make_is_said_with_its_mend(toy: Toy) -> None:
     toy.write(core_a="int a(void) { return 1; }\n#error No space left on device\n")
-    with pytest.raises(InfrastructureError, match=r"no space left on device.*--work"):
+    with pytest.raises(InfrastructureError, match=r"No space left on device.*--work"):
         toy.objects()
+
+
+class Trouble:
+    """A ``gcc`` before all others that fails as a machine in trouble does, until it is over."""
+
+    def __init__(self, folder: Path, *, when: str, says: str) -> None:
+        (folder / "bin").mkdir()
+        self._sign = folder / "trouble"
+        self._sign.touch()
+        gcc = folder / "bin" / "gcc"
+        gcc.write_text(
+            f"#!/bin/sh\ncase $* in {when}) [ ! -e {self._sign} ] || "
+            f'{{ echo "{says}" >&2; exit 1; }} ;; esac\nexec {shutil.which("gcc")} "$@"\n'
+        )
+        gcc.chmod(0o755)
+
+    def is_over(self) -> None:
+        self._sign.unlink()
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "ld: final link failed: No space left on device",
+        "collect2: fatal error: ld terminated with signal 9 [Killed]",
+    ],
+)
+def test_a_link_that_the_machine_hindered_is_no_skip(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, says: str
+) -> None:
+    builder = toy.builder()
+    kernel(builder)
+    trouble = Trouble(toy.folder, when="*boot/image*", says=says)
+    monkeypatch.setenv("PATH", f"{toy.folder}/bin:{os.environ['PATH']}")
+    with pytest.raises(InfrastructureError, match=re.escape(says)):
+        kernel(builder, "core/a.o")
+    trouble.is_over()
+    assert toy.says(kernel(builder, "core/a.o"))["a"] == "2"
+
+
+def test_an_object_whose_compiler_was_killed_is_not_left_out(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = "gcc: fatal error: Killed signal terminated program cc1"
+    trouble = Trouble(toy.folder, when="*core/b.c*-DBAD*", says=says)
+    monkeypatch.setenv("PATH", f"{toy.folder}/bin:{os.environ['PATH']}")
+    for _ in range(2):
+        with pytest.raises(InfrastructureError, match=r"core/b\.o bad .*Killed signal"):
+            toy.objects()
+    trouble.is_over()
+    assert tuple(pair.name for pair in toy.objects().pairs) == ALL
+
+
+def test_a_link_that_failed_can_be_forgotten(toy: Toy) -> None:
+    toy.write(**A_NEEDS_B)
+    builder = toy.builder()
+    universe = Universe(builder.candidates)
+    assert isinstance(builder.build(universe.subset(["core/a.o"])), Skipped)
+    record = next(toy.place.folder.glob("kernels/*.json"))
+    builder.forget_failures()
+    assert not record.exists()
 
 
 def test_what_the_builds_found_can_be_read_by_others(toy: Toy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,16 @@ def test_no_more_is_built_than_was_granted(
     builder = masks(60)
     find(tmp_path, builder, coin([[17]], 0.3), SearchOptions(max_builds=most))
     assert len(builder.built) == most
+
+
+def test_searches_with_the_same_options_share_their_seconds(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """One that goes deeper has what the one before it left."""
+    options = SearchOptions(seconds=60, began=time.monotonic() - 61)
+    result = find(tmp_path, masks(60), coin([[17]], 0.3), options)
+    assert result.kind is Kind.UNRESOLVED
+    assert result.why == "the budget of 60 s is spent (--budget)"
 
 
 @pytest.mark.parametrize("noise", [0.5, 0.9])

@@ -141,7 +141,7 @@ def test_equal_builds_are_one_image_unless_trials_look_at_the_names(
 
 def test_a_disk_that_cannot_be_written_to_is_named_with_the_mend() -> None:
     Path("builds").write_text("in the way")
-    with pytest.raises(InfrastructureError, match=r"builds/subsets.*go on with --repro-resume"):
+    with pytest.raises(InfrastructureError, match=r"builds/subsets.*go on with --resume"):
         builder().build(subset("a"))
 
 

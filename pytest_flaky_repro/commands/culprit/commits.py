@@ -18,8 +18,10 @@ from pytest_flaky_repro.culprit.commits.builder import CommitBuilder, merged_cha
 from pytest_flaky_repro.culprit.commits.builds import CommitBuilds, Recipe
 from pytest_flaky_repro.culprit.commits.history import Chain, Commit, Repository
 from pytest_flaky_repro.culprit.commits.worktree import WorkTree
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.processes import ProcessTester
 from pytest_flaky_repro.culprit.result import Kind, Result
+from pytest_flaky_repro.culprit.testing import unit_of
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import folder_name
 from pytest_flaky_repro.report.sentences import printable
@@ -57,10 +59,11 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     chain = repository.range(options.good, options.bad)
     if repository.is_dirty():
         say("the work tree has changes that are not committed: they play no part in this")
-    folder = options.build_folder or _default_folder(options, repository)
-    tree = WorkTree(repository, folder.resolve() / "tree")
+    folder = (options.build_folder or _default_folder(options, repository)).resolve()
+    stack.enter_context(held(folder, "--build-folder"))
+    tree = WorkTree(repository, folder / "tree")
     stack.push(_removal(tree))
-    builds = CommitBuilds(tree, recipe, folder.resolve() / "builds")
+    builds = CommitBuilds(tree, recipe, folder / "builds")
     if not options.resume:
         builds.forget_failures()
     search = _Search(
@@ -176,12 +179,13 @@ class _Search:
 def _evidence(builder: CommitBuilder, result: Result) -> Section:
     """The commit and its parent: what trials said of each, and where its build is kept."""
     lines, data = [], []
+    unit = unit_of(result.spent.boot_size)
     for confirmation in result.sets[0].confirmations:
         image = confirmation.image
         where = image and (str(image.kernel) if image.kernel is not None else image.artefact)
         trials = confirmation.crashed + confirmation.survived
         what = builder.describe(confirmation.subset)
-        lines.append(f"{what}: {confirmation.crashed} of {trials} trials crashed; kept: {where}")
+        lines.append(f"{what}: {confirmation.crashed} of {trials} {unit} crashed; kept: {where}")
         data.append({"commit": what.split()[1].rstrip(","), "kept": where})
     return Section("the commit and its parent", lines, {"kept": data})
 

@@ -18,6 +18,7 @@ from pytest_flaky_repro.culprit.config import dotconfig
 from pytest_flaky_repro.culprit.config.builder import ConfigBuilder, make_builder, read_ends
 from pytest_flaky_repro.culprit.config.kernels import KernelStore, fingerprint
 from pytest_flaky_repro.culprit.config.settling import SourceTree
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.result import Claim, Confirmation, CulpritSet, Result
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import folder_name
@@ -53,14 +54,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     """Settles both configurations, puts what differs in order."""
-    del stack  # what is built is kept: it is what a later run goes on with
     tree, jobs = _tree(options), _build_jobs(options)
     check_guests(options)
     title = f"config {options.good} {options.bad}"
     folder = options.build_folder or build_folder(options.evidence, folder_name(title))
+    folder = folder.resolve()
+    stack.enter_context(held(folder, "--build-folder"))
     store = KernelStore(
         tree,
-        folder.resolve(),
+        folder,
         options.image,
         options.target,
         jobs,

@@ -68,6 +68,8 @@ def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
     with writing(folder):
         found = place.objects(say, tuple(options.only), tuple(options.exclude))
     builder = place.builder(found)
+    if not options.resume:
+        builder.forget_failures()
     for line in summary(found, folder):
         say(line)
     return Backend(

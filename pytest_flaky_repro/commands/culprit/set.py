@@ -21,6 +21,7 @@ from pytest_flaky_repro.culprit.commanded import (
     Variation,
     VariedBuilder,
 )
+from pytest_flaky_repro.culprit.holding import held
 from pytest_flaky_repro.culprit.processes import ProcessTester
 from pytest_flaky_repro.errors import UsageError
 from pytest_flaky_repro.evidence import folder_name
@@ -74,12 +75,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def backend(options: argparse.Namespace, stack: ExitStack) -> Backend:
-    del stack
     candidates = _candidates(options.candidates)
     title = f"set {options.candidates}"
     evidence = Path(options.evidence or options_of.BY_NAME["evidence"].default)
     folder = (evidence / "builds" / folder_name(title)).absolute()
     builder = _builder(options, candidates, folder)
+    if options.build_command is not None:
+        stack.enter_context(held(folder, "--evidence"))
     return Backend(builder, title, _tester(options))
 
 

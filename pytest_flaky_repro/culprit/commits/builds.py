@@ -77,7 +77,7 @@ class CommitBuilds:
         except OSError as error:
             raise InfrastructureError(
                 f"{commit[:12]} cannot be built in {self._folder}: {why(error)}. Free some "
-                "space or name another folder with --build-folder, then go on with --repro-resume"
+                "space or name another folder with --build-folder, then go on with --resume"
             ) from error
 
     def _build(self, commit: str, kept: Path, failed: Path) -> Path | Skipped:

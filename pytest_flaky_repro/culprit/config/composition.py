@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from pytest_flaky_repro.culprit.config.kconfig import Symbols
 from pytest_flaky_repro.culprit.config.order import ordered, prerequisites
 from pytest_flaky_repro.culprit.config.settling import Settled, SourceTree
 
-FEW = 4  # a subset that leaves out so few means: without these
+FEW = 4  # changes at most that a subset can mean by leaving them out
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Mixture:
     def compose(self, names: Collection[str]) -> Composition:
         """The configuration with these changes made and no others, as Kconfig lets it be.
 
-        A prefix of the order is asked for as it is, and so is a subset without a few (what depends
-        on those goes with them). Any other subset brings along what its members need: the fewest
-        further changes with which they take.
+        A prefix of the order is asked for as it is, and so is all but a few (what depends on those
+        goes with them). Any other subset brings along what its members need: the fewest further
+        changes with which they take.
         """
         chosen = set(names)
         settled = self._settle(chosen)
         missed = self._missed(chosen, settled)
-        stand_alone = self._is_prefix(chosen) or len(self.changes) - len(chosen) <= FEW
+        stand_alone = self._is_prefix(chosen) or self._is_all_but_a_few(chosen)
         if stand_alone or not (missing := self._not_made(chosen, settled)):
             return Composition(settled, (), missed)
         companions = self._companions(chosen, missing)
@@ -78,6 +78,16 @@ class Mixture:
 
     def _is_prefix(self, chosen: set[str]) -> bool:
         return chosen == set(self._names[: len(chosen)])
+
+    def _is_all_but_a_few(self, chosen: set[str]) -> bool:
+        """Whether a subset means "without these", not "only these".
+
+        Among a few changes in all, the two are the same subsets. Then it is the first: an option
+        that brought the culprit along would be blamed beside it.
+        """
+        number = len(self.changes)
+        left_out = number - len(chosen)
+        return number <= FEW or (left_out <= FEW and left_out < len(chosen))
 
     def _settle(self, chosen: Collection[str]) -> Settled:
         return self._tree.settle(self.wanted(chosen), self._scratch)
@@ -155,12 +165,3 @@ def _smallest(names: Sequence[str], enough: Callable[[set[str]], bool]) -> set[s
             break
         size //= 2
     return set(kept)
-
-
-def explain(compositions: Mapping[str, Composition]) -> list[str]:
-    """What did not take, a line for each configuration that has any."""
-    return [
-        f"{label}: {', '.join(str(miss) for miss in composition.missed)}"
-        for label, composition in compositions.items()
-        if composition.missed
-    ]

@@ -78,7 +78,7 @@ class KernelStore:
         except OSError as error:
             raise InfrastructureError(
                 f"a kernel cannot be built in {self.folder}: {error.strerror}. Free some space or "
-                "name another folder with --build-folder, then go on with --repro-resume"
+                "name another folder with --build-folder, then go on with --resume"
             ) from error
 
     def _keep(self, built: Path, image: Path, log: Path) -> Path:

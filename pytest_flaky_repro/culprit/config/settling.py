@@ -84,7 +84,7 @@ class SourceTree:
             raise InfrastructureError(
                 f"no configuration can be written to {objects}: {error.strerror}. "
                 "Free some space or name another folder with --build-folder, then go on with "
-                "--repro-resume"
+                "--resume"
             ) from error
         said = self._olddefconfig(objects)
         refused = tuple(f"{m['name']}={m['value']}" for m in _REFUSED.finditer(said))

@@ -23,7 +23,8 @@ class ObjectsBuilder:
     """A Builder: swaps objects in the tree and links. Kernels once made are kept.
 
     ``pairs`` are the candidates; their order is the search's. Sorted by name, neighbours in it are
-    neighbours in the tree, and consecutive kernels differ in few objects.
+    neighbours in the tree, and consecutive kernels differ in few objects. ``rest`` is a digest of
+    what makes all other objects, which are the same in every kernel.
     """
 
     tree: Path
@@ -31,6 +32,7 @@ class ObjectsBuilder:
     pairs: Sequence[Pair]
     linker: Linker
     folder: Path
+    rest: str
     shape: Shape = Shape.SET
     if_all_bad_fails: str = (
         " as long as what a boot cannot do without is bad: leave out, with --exclude GLOB, what "
@@ -43,9 +45,15 @@ class ObjectsBuilder:
 
     @cached_property
     def identity(self) -> str:
-        """Every object's both variants: what is not among them is the same in all kernels."""
-        record = [[pair.name, pair.good, pair.bad] for pair in self.pairs]
-        return hashlib.sha256(json.dumps(record).encode()).hexdigest()
+        """Both variants of every candidate, and the rest: it may be all that has changed."""
+        pairs = [[pair.name, pair.good, pair.bad] for pair in self.pairs]
+        return hashlib.sha256(json.dumps([pairs, self.rest]).encode()).hexdigest()
+
+    def forget_failures(self) -> None:
+        """What did not link is tried again: its reason may have been mended."""
+        for record in (self.folder / "kernels").glob("*.json"):
+            if "skipped" in json.loads(record.read_text()):
+                record.unlink()
 
     def build(self, subset: Subset) -> Image | Skipped:
         with writing(self.folder):
@@ -64,10 +72,10 @@ class ObjectsBuilder:
         try:
             image = self.mix(subset.names)
         except LinkFailed as error:
-            record.write_text(json.dumps({"skipped": str(error)}))
+            _write(record, {"skipped": str(error)})
             return Skipped(str(error))
         kept = self._keep(image)
-        record.write_text(json.dumps({"image": kept.name, "bad": subset.names}))
+        _write(record, {"image": kept.name, "bad": subset.names})
         return Image.of(kernel=kept)
 
     def mix(self, bad: Sequence[str]) -> Path:
@@ -119,3 +127,9 @@ class ObjectsBuilder:
         if not kept.exists():
             kept.hardlink_to(images.path(digest))
         return kept
+
+
+def _write(path: Path, record: object) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(record))
+    part.replace(path)

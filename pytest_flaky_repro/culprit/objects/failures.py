@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from pytest_flaky_repro.errors import InfrastructureError, ReproError, UsageError
+from pytest_flaky_repro.errors import UsageError
 
 TAIL_LINES = 20
 
@@ -75,23 +75,11 @@ def _unlinked(output: str) -> str:
     return f"does not link: undefined {found['symbol']}" if found else "does not link"
 
 
-def first_error(output: str) -> str:
-    """The line that says most: the first one with an error in it, or the last one."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"\b(error|undefined)\b", line, re.IGNORECASE)]
-    return (telling or lines[-1:] or ["(it said nothing)"])[0]
-
-
-def explain(output: str, purpose: str, log: str) -> ReproError:
+def explain(output: str, purpose: str, log: str) -> UsageError:
     """The error to raise for a build that no choice of objects could have saved."""
     missing = [package for sign, package in _MISSING.items() if re.search(sign, output)]
     if missing:
         return UsageError(f"could not {purpose}: install {' '.join(missing)} ({log})")
-    if "No space left on device" in output:
-        return InfrastructureError(
-            f"could not {purpose}: no space left on device ({log}). Free some and run this again: "
-            "it goes on where it was; or name a folder on another disk with --work"
-        )
     if "source tree is not clean" in output:
         return UsageError(
             f"could not {purpose}: kbuild refuses a source tree that was built in ({log}). "

@@ -17,15 +17,17 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.build_end import BuildEnd, first_error, obstacle_in
 from pytest_flaky_repro.culprit.objects import failures
 from pytest_flaky_repro.culprit.objects.configuring import configure
-from pytest_flaky_repro.culprit.objects.kbuild import Kbuild
+from pytest_flaky_repro.culprit.objects.kbuild import ANOTHER_DISK, Kbuild
 from pytest_flaky_repro.culprit.objects.pairs import Objects, Pair, chosen
 from pytest_flaky_repro.culprit.objects.store import ObjectStore, digest_of
 from pytest_flaky_repro.culprit.objects.wrapper import read_log
 from pytest_flaky_repro.errors import UsageError
 
 OUTSIDE = {"arch/*/boot/*": "part of the boot wrapper, not of the kernel that runs"}
+GOOD = "good.json"  # the digests of all good objects, and vmlinux's own: the same for equal builds
 
 _MOST_ROUNDS = 20
 
@@ -76,7 +78,7 @@ class FullBuilds:
 
     def _good(self) -> tuple[dict[str, str], frozenset[str]]:
         """Digests by object name, and the members of vmlinux's archives."""
-        stamp = self.folder / "good.json"
+        stamp = self.folder / GOOD
         if not stamp.exists():
             self.say("building all objects good")
             began = time.monotonic()
@@ -115,7 +117,10 @@ class FullBuilds:
 
     def _build_bad(self, names: Sequence[str]) -> dict[str, dict[str, str | None]]:
         self._forget(names)
+        for name in self._hindered():  # in an earlier run
+            self._have_made(name)
         made = self.kbuild.make(self.kbuild.target(), keep_going=True)  # links: see _linkable
+        self._refuse_hindered()
         missing = [name for name in names if not (self.kbuild.tree / name).is_file()]
         if len(missing) == len(names):
             purpose = f"build anything with {self.kbuild.bad}"
@@ -145,10 +150,27 @@ class FullBuilds:
             return
         self.kbuild.files.want_bad(names)
         for name in names:
-            target = self.kbuild.tree / name
-            target.unlink(missing_ok=True)
-            target.with_name(f".{target.name}.cmd").unlink(missing_ok=True)
+            self._have_made(name)
         self._started.write_text(text)
+
+    def _have_made(self, name: str) -> None:
+        """Has the next make compile it."""
+        target = self.kbuild.tree / name
+        target.unlink(missing_ok=True)
+        target.with_name(f".{target.name}.cmd").unlink(missing_ok=True)
+
+    def _hindered(self) -> list[str]:
+        """What the compiler did not make bad for the machine's sake.
+
+        The wrapper made these good, so make is content with them.
+        """
+        return [name for name in self._refused() if obstacle_in(self._errors(name)) is not None]
+
+    def _refuse_hindered(self) -> None:
+        for name in self._hindered():
+            what, log = f"compiling {name} bad", self.kbuild.files.errors / name
+            end = BuildEnd(1, self._errors(name))
+            end.refuse_obstacles(what, self.kbuild.tree, log, ANOTHER_DISK)
 
     def _refused(self) -> dict[str, str]:
         """What the bad compiler (or compiler with bad flags) did not compile, and why."""
@@ -160,9 +182,13 @@ class FullBuilds:
         }
 
     def _compiler_said(self, name: str) -> str:
+        said = self._errors(name)
+        why = first_error(said).rpartition("error: ")[2] if said else ""
+        return f"does not compile: {why or 'see the log'}"
+
+    def _errors(self, name: str) -> str:
         path = self.kbuild.files.errors / name
-        said = failures.first_error(path.read_text(errors="replace")) if path.exists() else ""
-        return f"does not compile: {said.rpartition('error: ')[2] or 'see the log'}"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     # ---- comparing them
 

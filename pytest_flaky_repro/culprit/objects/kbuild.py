@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.build_command import run_tied
+from pytest_flaky_repro.culprit.build_end import BuildEnd
 from pytest_flaky_repro.culprit.objects import failures, wrapper
 from pytest_flaky_repro.culprit.objects.wrapper import Variant
 from pytest_flaky_repro.errors import UsageError
@@ -24,14 +25,7 @@ REPRODUCIBLE = {
 # Another make's, or the user's own build's: they would lead ours elsewhere.
 _FOREIGN = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "KBUILD_OUTPUT", "O", "CC")
 _TOOLS = {"make": "make", "ld": "binutils", "objcopy": "binutils", "objdump": "binutils"}
-
-
-@dataclass(frozen=True)
-class Made:
-    """How a make ended, and all it printed."""
-
-    status: int
-    output: str
+ANOTHER_DISK = ", or name a folder on another disk with --work"
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,8 @@ class Kbuild:
         """What make printed, all of it."""
         return self.files.folder / "make.log"
 
-    def make(self, *targets: str, keep_going: bool = False) -> Made:
-        """Runs make; nothing is raised when it fails."""
+    def make(self, *targets: str, keep_going: bool = False) -> BuildEnd:
+        """Runs make; nothing is raised when it fails, unless the machine is to blame."""
         command = ["make", "-C", str(self.source), f"O={self.tree}", f"CC={self.files.script}"]
         command += [*self.words, f"-j{self.jobs}", *(["-k"] if keep_going else []), *targets]
         return run(command, self.log, self.environment)
@@ -87,33 +81,21 @@ class Kbuild:
 
 def run(
     command: Sequence[str], log: Path, environment: Mapping[str, str], cwd: Path | None = None
-) -> Made:
+) -> BuildEnd:
     """Runs a build step, its output appended to ``log``.
 
-    It dies with us, and is told to stop when we are (make then deletes what is half made).
+    It dies with us, and is told to stop when we are (make then deletes what is half made). Raises
+    InfrastructureError when the disk is full, or when something of it was killed.
     """
-    setpriv = shutil.which("setpriv")
-    tied = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         start = file.tell()
-        child = subprocess.Popen(
-            ["nice", *tied, *command],
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            status = child.wait()
-        except BaseException:
-            child.terminate()
-            child.wait()
-            raise
+        status = run_tied(["nice", *command], cwd, environment, file.fileno())
     with log.open("rb") as file:
         file.seek(start)
-        return Made(status, file.read().decode("utf-8", "replace"))
+        end = BuildEnd(status, file.read().decode("utf-8", "replace"))
+    end.refuse_obstacles(command[0], cwd or log.parent, log, ANOTHER_DISK)
+    return end
 
 
 def check_tools(good: Variant, bad: Variant) -> None:

@@ -18,8 +18,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.build_end import first_error
 from pytest_flaky_repro.culprit.objects import kbuild as building
-from pytest_flaky_repro.culprit.objects.failures import first_error
 from pytest_flaky_repro.culprit.objects.kbuild import Kbuild
 from pytest_flaky_repro.culprit.objects.store import digest_of
 from pytest_flaky_repro.culprit.objects.wrapper import read_log

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,19 +9,20 @@ import shlex
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_flaky_repro.culprit.holding import LOCK, held
 from pytest_flaky_repro.culprit.objects import kbuild as building
 from pytest_flaky_repro.culprit.objects.builder import ObjectsBuilder
 from pytest_flaky_repro.culprit.objects.configuring import refuse_lto
-from pytest_flaky_repro.culprit.objects.full_builds import OUTSIDE, FullBuilds
+from pytest_flaky_repro.culprit.objects.full_builds import GOOD, OUTSIDE, FullBuilds
 from pytest_flaky_repro.culprit.objects.kbuild import Kbuild
 from pytest_flaky_repro.culprit.objects.linking import Linker
 from pytest_flaky_repro.culprit.objects.pairs import Objects
-from pytest_flaky_repro.culprit.objects.store import ObjectStore
+from pytest_flaky_repro.culprit.objects.store import ObjectStore, digest_of
 from pytest_flaky_repro.culprit.objects.wrapper import Files, Variant
 from pytest_flaky_repro.errors import UsageError
 
@@ -60,13 +60,22 @@ class Inputs:
     @property
     def key(self) -> str:
         """Sixteen hexadecimal digits that are others when the builds would be."""
-        facts = [
-            str(self.source.resolve()),
-            hashlib.sha256(self.config.read_bytes()).hexdigest(),
-            *(text for v in (self.good, self.bad) for text in (v.words, v.flag_words, _version(v))),
-            *self.words,
-        ]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return _digest([str(self.source.resolve()), self.recipe])[:16]
+
+    @property
+    def recipe(self) -> str:
+        """A digest of all that makes the builds, apart from the sources."""
+        return _digest(
+            [
+                digest_of(self.config),
+                *(t for v in (self.good, self.bad) for t in (v.words, v.flag_words, _version(v))),
+                *self.words,
+            ]
+        )
+
+
+def _digest(facts: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _version(variant: Variant) -> str:
@@ -104,15 +113,7 @@ class Workplace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Raises UsageError when another search works here, or when other builds lie here."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{self.folder}: another search is at work here; wait for it, or name another "
-                    "folder with --work"
-                ) from None
+        with held(self.folder, "--work"):
             self._check_inputs()
             yield
 
@@ -142,7 +143,7 @@ class Workplace:
     def forget(self) -> None:
         """Deletes all that was built here."""
         for path in self.folder.iterdir():
-            if path.name == "lock":
+            if path.name == LOCK:
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -171,7 +172,8 @@ class Workplace:
             )
         linker = Linker(self.kbuild, found.members, self.folder)
         pairs = sorted(found.pairs, key=lambda pair: pair.name)
-        return ObjectsBuilder(self.kbuild.tree, self.store, pairs, linker, self.folder)
+        rest = _digest([self.inputs.recipe, digest_of(self.folder / GOOD)])
+        return ObjectsBuilder(self.kbuild.tree, self.store, pairs, linker, self.folder, rest)
 
 
 def _why_none(found: Objects) -> str:

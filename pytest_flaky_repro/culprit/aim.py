@@ -101,3 +101,4 @@ class Answer:
     sets: tuple[FoundSet, ...]
     probability: float
     why: str
+    explained: tuple[FoundSet, ...] = ()  # crashed, too, with one of ``sets`` in their builds

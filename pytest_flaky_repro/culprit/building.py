@@ -28,6 +28,8 @@ class Image:
     is added up, so a step that changes nothing costs no trials and is never blamed. ``kernel``,
     ``append`` (more words for the kernel's command line) and ``environment`` (``NAME=VALUE`` for
     the reproducer) are what trials in guests use; a tester of your own may use ``artefact``.
+    ``brought`` names candidates that are bad in it although the subset it was built for has them
+    good: its members cannot be bad without. A crash of theirs is not blamed on the members.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Image:
     append: str = ""
     environment: tuple[str, ...] = ()
     artefact: str = ""
+    brought: tuple[str, ...] = ()
 
     @classmethod
     def of(

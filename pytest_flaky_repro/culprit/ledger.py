@@ -95,7 +95,7 @@ class Book:
         if "words" in record:
             self.words[int(record["mask"], 16)] = record["words"]
         if kind == "build":
-            self._build(int(record["mask"], 16), record["image"], record["seconds"])
+            self._build(record)
             self.newest[int(record["mask"], 16)] = record
         elif kind == "skip":
             self.tallies.skip(int(record["mask"], 16), record["reason"])
@@ -122,10 +122,11 @@ class Book:
         found = {mask: _image_of(record) for mask, record in self.newest.items()}
         return {mask: image for mask, image in found.items() if image is not None}
 
-    def _build(self, mask: int, image: str, seconds: float) -> None:
+    def _build(self, record: Mapping[str, Any]) -> None:
+        mask, image = int(record["mask"], 16), record["image"]
         if mask not in self.tallies.built:
-            self.seconds.builds.append(seconds)
-        self.tallies.build(mask, image)
+            self.seconds.builds.append(record["seconds"])
+        self.tallies.build(mask, image, int(record.get("brought", "0"), 16))
         if image in self.untestable:
             self.tallies.skip(mask, self.untestable[image])
 
@@ -217,11 +218,12 @@ class Ledger:
             warnings.warn(message, EvidenceWarning, stacklevel=2)
         return tuple(found)
 
-    def build(
-        self, subset: Subset, image: str, seconds: float, kernel: str, artefact: str = ""
-    ) -> None:
-        facts = {"image": image, "seconds": seconds, "kernel": kernel, "artefact": artefact}
-        self._enter("build", _named(subset) | facts)
+    def build(self, subset: Subset, image: Image, seconds: float) -> None:
+        kernel = str(image.kernel or image.artefact)
+        facts = {"image": image.id, "seconds": seconds, "kernel": kernel}
+        brought = subset.universe.subset(image.brought).mask
+        besides = {"brought": f"{brought:x}"} if brought else {}
+        self._enter("build", _named(subset) | facts | {"artefact": image.artefact} | besides)
 
     def skip(self, subset: Subset, reason: str, seconds: float) -> None:
         self._enter("skip", _named(subset) | {"reason": reason, "seconds": seconds})

@@ -113,7 +113,7 @@ def result_of(
         CulpritSet(
             tuple(universe[member] for member in found.members),
             found.probability,
-            tuple(confirming.of(found, answer.sets)),
+            tuple(confirming.of(found, answer)),
         )
         for found in answer.sets
     )
@@ -138,6 +138,10 @@ def result_of(
         others=dict(book.others),
         skipped=tuple((Subset(universe, mask), reason) for mask, reason in skipped),
         evidence=evidence,
+        explained=tuple(
+            (Subset(universe, each.mask), Subset(universe, book.tallies.brought[each.mask]))
+            for each in answer.explained
+        ),
         resume=resume if answer.kind is Kind.UNRESOLVED else "",
     )
 
@@ -150,7 +154,7 @@ class _Confirming:
     ) -> None:
         self._universe, self._aim, self._book, self._images = universe, aim, book, images
 
-    def of(self, found: FoundSet, sets: tuple[FoundSet, ...]) -> list[Confirmation]:
+    def of(self, found: FoundSet, answer: Answer) -> list[Confirmation]:
         if self._aim.shape is Shape.CHAIN:
             last = found.members[0] + 1
             before = (1 << last - 1) - 1
@@ -158,8 +162,8 @@ class _Confirming:
         parts = [self._sufficient(found, found.mask)]
         if len(found.members) > 1:
             parts += [self._necessary(found, found.mask & ~(1 << m)) for m in found.members]
-        if found is sets[-1]:
-            taken = sum(other.mask for other in sets[:-1])
+        if found is answer.sets[-1]:
+            taken = sum(each.mask for each in (*answer.sets[:-1], *answer.explained))
             rest = self._aim.everything & ~(taken | found.mask)
             if rest and rest in self._book.tallies.built:
                 left = self._book.tallies.of(rest)

@@ -100,7 +100,8 @@ class Result:
     ``credible`` holds the most probable candidates (of what is left unresolved, or of the last
     chain that was searched) that together reach the confidence. ``others`` counts crashes with
     another signature by their titles; ``skipped`` gives subsets that could not be built or tested
-    and the reasons.
+    and the reasons. ``explained`` are subsets that crashed, too, and the candidates that their
+    builds brought along: a culprit set among these is why.
     """
 
     kind: Kind
@@ -115,6 +116,7 @@ class Result:
     others: Mapping[str, int]
     skipped: tuple[tuple[Subset, str], ...]
     evidence: Path | None
+    explained: tuple[tuple[Subset, Subset], ...] = ()
     resume: str = ""  # how to go on, when the search is unresolved
 
     @property

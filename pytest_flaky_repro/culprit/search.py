@@ -259,8 +259,7 @@ class _Search:
             return None
         is_known = built.id in tallies.images and built.id not in tallies.built.get(mask, ())
         if built.id not in tallies.built.get(mask, ()):
-            kernel = str(built.kernel or built.artefact)
-            self._ledger.build(subset, built.id, seconds, kernel, built.artefact)
+            self._ledger.build(subset, built, seconds)
         self._images[mask] = built
         self._see(query, Activity.BUILT)
         return None if is_known else built

@@ -7,6 +7,7 @@ of its members, take it out; as long as the rest still crashes there is another 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -53,10 +54,10 @@ class Strategy:
             if isinstance(found, Query):
                 return found
             if isinstance(found, Answer):
-                return _with(found, self.found)
+                return self._told(found, tallies)
             self.found += (found,)
             if not self._aim.confirm or self._aim.shape is Shape.CHAIN:
-                return self._finished()
+                return self._finished(tallies)
             rest = self._aim.everything & ~(taken | found.mask)
             more = self._rest(rest, taken, found, tallies)
             if isinstance(more, Query | Answer):
@@ -151,7 +152,7 @@ class Strategy:
         if need > 0:
             return Query(rest, need, Phase.COMPLETE)
         self.found = tuple(_spoken_for(each, min(1.0, odds)) for each in self.found)
-        return self._finished()
+        return self._finished(tallies)
 
     def _to_rule_all_good_out(self, found: FoundSet, tally: Tally) -> int:
         """Survivals of the rest after which all good is not to blame, had it been so at evens."""
@@ -161,18 +162,33 @@ class Strategy:
             return 0
         return rates.survivals_for(self._aim.error / weight, tally.survived, tally.crashed)
 
-    def _finished(self) -> Answer:
-        sure = math.prod(found.probability for found in self.found)
-        if len(self.found) > 1:
-            return Answer(Kind.ANY_OF, self.found, sure, "each of these sets crashes by itself")
-        kind = Kind.SINGLE if len(self.found[0].members) == 1 else Kind.ALL_OF
-        return Answer(kind, self.found, sure, "the confidence was reached")
+    def _finished(self, tallies: Tallies) -> Answer:
+        found, explained = _by_themselves(self.found, tallies)
+        sure, why = math.prod(each.probability for each in found), "the confidence was reached"
+        if len(found) > 1:
+            why = "each of these sets crashes by itself"
+            return Answer(Kind.ANY_OF, found, sure, why, explained)
+        kind = Kind.SINGLE if len(found[0].members) == 1 else Kind.ALL_OF
+        return Answer(kind, found, sure, why, explained)
+
+    def _told(self, answer: Answer, tallies: Tallies) -> Answer:
+        """With what was found before: unless all good crashes, for then that crashed as it does."""
+        if answer.kind is Kind.NOT_HERE:
+            return answer
+        found, explained = _by_themselves(self.found, tallies)
+        return replace(answer, sets=found, explained=explained)
 
 
-def _with(answer: Answer, found: tuple[FoundSet, ...]) -> Answer:
-    if answer.kind is Kind.NOT_HERE:
-        return answer  # what was found crashed as all good does
-    return Answer(answer.kind, found, answer.probability, answer.why)
+def _by_themselves(
+    found: Sequence[FoundSet], tallies: Tallies
+) -> tuple[tuple[FoundSet, ...], tuple[FoundSet, ...]]:
+    """The sets that crash by themselves, and those whose builds brought another one along."""
+    kept = list(found)
+    for each in found:
+        brought = tallies.brought.get(each.mask, 0)
+        if any(other.mask & ~(each.mask | brought) == 0 for other in kept if other is not each):
+            kept.remove(each)
+    return tuple(kept), tuple(each for each in found if each not in kept)
 
 
 def _spoken_for(found: FoundSet, odds: float) -> FoundSet:

@@ -29,6 +29,7 @@ class Tallies:
     masks: dict[str, list[int]] = field(default_factory=dict)  # of each image
     built: dict[int, list[str]] = field(default_factory=dict)  # images of each mask
     skipped: dict[int, str] = field(default_factory=dict)
+    brought: dict[int, int] = field(default_factory=dict)  # bad in a mask's build besides: a mask
     growth: int = 0  # of everything but the counts: until it changes, what they belong to holds
 
     def of(self, mask: int) -> Tally:
@@ -39,7 +40,9 @@ class Tallies:
         found = [self.images[name] for name in names]
         return Tally(sum(t.survived for t in found), sum(t.crashed for t in found))
 
-    def build(self, mask: int, image: str) -> None:
+    def build(self, mask: int, image: str, brought: int = 0) -> None:
+        if brought:
+            self.brought[mask] = brought
         self.images.setdefault(image, Tally())
         masks = self.masks.setdefault(image, [])
         if mask not in masks:

@@ -63,6 +63,10 @@ def report_lines(result: Result) -> list[str]:
     lines = [printable(headline(result.kind, [found.names for found in result.sets]))]
     for found in result.sets:
         lines += _set_lines(found, result, many=len(result.sets) > 1)
+    lines += [
+        printable(f"    {subset} crashes, too, and cannot be had without {', '.join(needs.names)}")
+        for subset, needs in result.explained
+    ]
     if result.kind is Kind.UNRESOLVED:
         lines += _unresolved(result)
     elif result.kind is Kind.NO_CRASH:
@@ -199,6 +203,10 @@ def report_data(result: Result) -> dict[str, Any]:
         "skipped": [
             {"subset": str(subset), "bad": list(subset.names), "reason": reason}
             for subset, reason in result.skipped
+        ],
+        "explained": [
+            {"bad": list(subset.names), "brought": list(brought.names)}
+            for subset, brought in result.explained
         ],
         "evidence": str(result.evidence) if result.evidence is not None else None,
     }

@@ -321,17 +321,13 @@ def test_the_options_are_found(world: World, guilty: list[str]) -> None:
     assert set(found.names) == set(guilty)
 
 
-@pytest.mark.parametrize(
-    ("guilty", "names"), [("PCI", {"PCI"}), ("DRIVER0", {"PCI", "DRIVER0"}), ("TICK", {"TICK"})]
-)
+@pytest.mark.parametrize("guilty", ["PCI", "DRIVER0", "TICK"])
 def test_of_a_handful_of_options_none_is_blamed_for_what_it_needs(
-    world: World, guilty: str, names: set[str]
+    world: World, guilty: str
 ) -> None:
     """Without PCI there is no DRIVER0: all but PCI has neither."""
     world.bad = switched("PCI", "DRIVER0", "TICK")
-    found = search(world, [guilty])
-    assert len(found.sets) == 1
-    assert set(found.names) == names
+    assert search(world, [guilty]).names == (guilty,)
 
 
 def test_a_good_configuration_that_crashes_too_clears_them(world: World) -> None:

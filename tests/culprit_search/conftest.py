@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -22,6 +22,7 @@ class Masks:
     shape: Shape = Shape.SET
     broken: Callable[[Subset], bool] = lambda _: False
     without_effect: frozenset[int] = frozenset()
+    needs: Mapping[int, int] = field(default_factory=dict)  # what cannot be bad without another
     identity: str = "masks"
     built: list[int] = field(default_factory=list)
 
@@ -33,8 +34,10 @@ class Masks:
         self.built.append(subset.mask)
         if self.broken(subset):
             return Skipped("it does not link")
-        mask = sum(1 << i for i in subset.indices() if i not in self.without_effect)
-        return Image(f"{mask:x}")
+        bad = {i for i in subset.indices() if i not in self.without_effect}
+        brought = {self.needs[i] for i in bad if i in self.needs} - bad
+        mask = sum(1 << i for i in bad | brought)
+        return Image(f"{mask:x}", brought=tuple(f"c{i}" for i in sorted(brought)))
 
 
 @dataclass

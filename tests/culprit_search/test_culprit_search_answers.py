@@ -19,6 +19,7 @@ from pytest_flaky_repro.culprit.strategy import Strategy
 from pytest_flaky_repro.culprit.tallies import Tallies
 from pytest_flaky_repro.culprit.testing import TrialOutcome, TrialReport, Untestable
 from pytest_flaky_repro.errors import UsageError
+from pytest_flaky_repro.report.culprit import report_lines
 from pytest_flaky_repro.stats.search.planning import Costs
 
 SEEDS = range(12)
@@ -144,6 +145,27 @@ def test_other_crashes_are_counted_and_teach_nothing(masks: Any, coin: Any, tmp_
     assert result.names == ("c17",)
     assert result.others["WARNING: another one"] == result.spent.others > 0
     assert result.spent.trials + result.spent.others == tester.trials
+
+
+def test_what_cannot_be_bad_without_the_culprit_is_not_blamed_beside_it(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    """Only c5 crashes, too: its build has c4 bad as well, as a driver is built with its bus."""
+    explained = 0
+    for seed in SEEDS:
+        builder = masks(12, needs={5: 4})
+        result = find(tmp_path / str(seed), builder, coin([[4]], 0.3, seed))
+        assert result.names == ("c4",)
+        explained += bool(result.explained)
+        for subset, brought in result.explained:
+            assert (subset.names, brought.names) == (("c5",), ("c4",))
+            assert "    only c5 crashes, too, and cannot be had without c4" in report_lines(result)
+    assert explained, "choose other seeds: in none c5 was tried alone first"
+
+
+def test_what_needs_another_candidate_is_found_alone(masks: Any, coin: Any, tmp_path: Path) -> None:
+    result = find(tmp_path, masks(12, needs={5: 4}), coin([[5]], 0.3))
+    assert (result.names, result.explained) == (("c5",), ())
 
 
 def test_what_does_not_build_is_skipped_and_never_good(

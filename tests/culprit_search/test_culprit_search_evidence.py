@@ -74,7 +74,7 @@ def test_a_finished_search_is_told_again_without_a_trial(
 
 def test_records_of_two_machines_add_up_in_any_order(masks: Any, coin: Any, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    files = []
+    files: list[Path] = []
     for seed in (1, 2):
         folder, options = tmp_path / f"{seed}", SearchOptions(max_trials=25)
         find_culprit(masks(60), coin([[17]], 0.3, seed), options, folder=folder)

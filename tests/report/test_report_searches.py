@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flaky_repro.culprit.building import Image
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset, Universe
 from pytest_flaky_repro.culprit.ledger import Ledger, Question
 from pytest_flaky_repro.culprit.result import Claim, Confirmation, CulpritSet, Kind
@@ -37,7 +38,7 @@ def search(
     ledger = Ledger(folder, question, universe, resume=False, info=info)
     for length in (8, 4, 2, 3, 0):
         mask = (1 << length) - 1
-        ledger.build(Subset(universe, mask), f"image {length}", 1.0, "bzImage")
+        ledger.build(Subset(universe, mask), Image(f"image {length}", Path("bzImage")), 1.0)
         for trial in range(12):
             crashes = length > culprit and trial % 2 == 0
             outcome = TrialOutcome.CRASHED if crashes else TrialOutcome.SURVIVED
@@ -126,7 +127,7 @@ def test_subsets_of_one_image_say_that_they_share_trials(tmp_path: Path) -> None
     question = Question(universe.digest, "builder", "tester", None)
     ledger = Ledger(tmp_path, question, universe, resume=False, info={})
     for mask in (0b11, 0b1):
-        ledger.build(Subset(universe, mask), "one image", 1.0, "bzImage")
+        ledger.build(Subset(universe, mask), Image("one image", Path("bzImage")), 1.0)
     ledger.trial("one image", TrialReport(TrialOutcome.SURVIVED, 1.0))
     ledger.close()
     (found,) = searches_below([tmp_path])

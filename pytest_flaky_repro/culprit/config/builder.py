@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_flaky_repro.culprit.building import Image, Shape, Skipped
@@ -50,7 +50,9 @@ class ConfigBuilder:
             moving = ", ".join(composition.settled.moving[:_MANY])
             return Skipped(f"does not settle: each make olddefconfig changes {moving}")
         kernel = self._store.kernel(composition.settled)
-        return kernel if isinstance(kernel, Skipped) else Image.of(kernel)
+        if isinstance(kernel, Skipped):
+            return kernel
+        return replace(Image.of(kernel), brought=composition.companions)
 
     def composition(self, subset: Subset) -> Composition:
         """What Kconfig made of a subset."""

@@ -80,14 +80,9 @@ class Mixture:
         return chosen == set(self._names[: len(chosen)])
 
     def _is_all_but_a_few(self, chosen: set[str]) -> bool:
-        """Whether a subset means "without these", not "only these".
-
-        Among a few changes in all, the two are the same subsets. Then it is the first: an option
-        that brought the culprit along would be blamed beside it.
-        """
-        number = len(self.changes)
-        left_out = number - len(chosen)
-        return number <= FEW or (left_out <= FEW and left_out < len(chosen))
+        """Whether a subset means "without these", not "only these"."""
+        left_out = len(self.changes) - len(chosen)
+        return left_out <= FEW and left_out < len(chosen)
 
     def _settle(self, chosen: Collection[str]) -> Settled:
         return self._tree.settle(self.wanted(chosen), self._scratch)

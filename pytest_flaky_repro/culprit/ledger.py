@@ -201,7 +201,7 @@ class Ledger:
         others = []
         for path, records in standing(sorted(folder.glob(FILES))):
             if records[0]["question"] != question.digest:
-                if any(record["type"] == "trial" for record in records):
+                if any(map(_is_trial, records)):
                     others.append((path, records[0]))  # else there is nothing to be added up
                 continue
             refuse_if_written(path, "--resume")
@@ -257,16 +257,22 @@ class Ledger:
 def standing(files: Iterable[Path]) -> list[tuple[Path, list[dict[str, Any]]]]:
     """The searches' files among these, with their records, without what a later run left behind.
 
-    A run that died before its head was whole asked for nothing.
+    A run that died before its head was whole asked for nothing, and one that died before its first
+    trial leaves nothing behind: --resume was forgotten, say.
     """
     read = [(path, list(read_records(path))) for path in files]
     runs = [(path, records) for path, records in read if _is_search(records)]
-    left = {path.parent / name for path, records in runs for name in records[0].get("leaves", ())}
+    anew = [(path, r[0].get("leaves", ())) for path, r in runs if any(map(_is_trial, r))]
+    left = {path.parent / name for path, names in anew for name in names}
     return [(path, records) for path, records in runs if path not in left]
 
 
 def _is_search(records: Sequence[Mapping[str, Any]]) -> bool:
     return bool(records) and records[0]["type"] == "search"
+
+
+def _is_trial(record: Mapping[str, Any]) -> bool:
+    return bool(record["type"] == "trial")
 
 
 def _ended_runs(folder: Path, question: Question) -> tuple[str, ...]:

@@ -112,6 +112,16 @@ def test_what_a_run_without_resume_left_behind_does_not_come_back(
     assert f"{result.spent.trials} trials" in page.lines[0]
 
 
+def test_a_run_that_forgot_resume_leaves_nothing_behind_before_its_first_trial(
+    masks: Any, coin: Any, tmp_path: Path
+) -> None:
+    find_culprit(masks(60), coin([[17]], 0.3), SearchOptions(max_trials=25), folder=tmp_path)
+    with pytest.raises(Killed):
+        find_culprit(masks(60), killed_after(coin([[17]], 0.3, 5), 0), folder=tmp_path)
+    more = SearchOptions(resume=True, max_trials=26)
+    assert find_culprit(masks(60), coin([[17]], 0.3, 2), more, folder=tmp_path).spent.trials == 26
+
+
 def test_evidence_that_is_deleted_meanwhile_ends_the_search(
     masks: Any, coin: Any, tmp_path: Path
 ) -> None:

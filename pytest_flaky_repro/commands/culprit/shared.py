@@ -14,6 +14,7 @@ from pytest_flaky_repro.bench import refuse_beside_dask
 from pytest_flaky_repro.commands.culprit.backend import Backend, say
 from pytest_flaky_repro.commands.culprit.showing import Display
 from pytest_flaky_repro.culprit.disk import writing
+from pytest_flaky_repro.culprit.ledger import FILES
 from pytest_flaky_repro.culprit.result import Kind, Result
 from pytest_flaky_repro.culprit.search import SearchOptions, find_culprit
 from pytest_flaky_repro.culprit.testing import Tester
@@ -202,6 +203,11 @@ def search(backend: Backend, options: argparse.Namespace) -> int:
 
 def _one(backend: Backend, tester: Tester, asked: SearchOptions, evidence: Path) -> Result:
     display, folder = Display(), evidence / folder_name(f"culprit {backend.title}")
+    if not asked.resume and any(folder.glob(FILES)):
+        say(
+            f"{folder} has earlier runs, which this one leaves behind with its first trial; "
+            "with --resume it would go on from them"
+        )
     try:
         with writing(folder):
             return find_culprit(

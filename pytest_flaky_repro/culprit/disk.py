@@ -29,6 +29,13 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def write_whole(path: Path, text: str) -> None:
+    """All of it or nothing: who is ended half-way leaves what was there before."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, errors="surrogateescape")
+    part.replace(path)
+
+
 def why(error: OSError) -> str:
     """Its reason; one of shutil's has a list of them."""
     if error.strerror:

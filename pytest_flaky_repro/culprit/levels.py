@@ -121,7 +121,7 @@ class Levels:
         """The threshold, once it is known, and its probability."""
         proven = self._proven(chain, seen) if first else None
         if proven is not None:
-            return proven, chain.enough_alone(proven)
+            return proven
         return chain.best if self._is_settled(chain, first=first) else None
 
     def _ask(
@@ -146,13 +146,16 @@ class Levels:
         way.rates = chain.rates_given(0)
         return way.found()
 
-    def _proven(self, chain: Chain, seen: Seen) -> int | None:
-        """The threshold of a candidate that crashed alone: a culprit, wherever the first one is."""
+    def _proven(self, chain: Chain, seen: Seen) -> tuple[int, float] | None:
+        """The threshold of a candidate that crashed alone: a culprit, wherever the first one is.
+
+        With the probability that it is enough.
+        """
         if not self._aim.confirm or chain.probability(0) > HALF:
             return None
         for leap in seen.leaps:
-            if leap.crashed and chain.enough_alone(leap.at) >= self._aim.confidence:
-                return leap.at
+            if leap.crashed and (sure := chain.enough_alone(leap.at)) >= self._aim.confidence:
+                return leap.at, sure
         return None
 
     def _unproven(self, mask: int, rates: Rates, tallies: Tallies) -> Query | Answer | None:

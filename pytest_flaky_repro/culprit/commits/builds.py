@@ -13,7 +13,7 @@ from pytest_flaky_repro.culprit.build_command import run_build
 from pytest_flaky_repro.culprit.building import Skipped
 from pytest_flaky_repro.culprit.commits.history import git_environment
 from pytest_flaky_repro.culprit.commits.worktree import WorkTree
-from pytest_flaky_repro.culprit.disk import why
+from pytest_flaky_repro.culprit.disk import why, write_whole
 from pytest_flaky_repro.errors import InfrastructureError, UsageError
 
 _FAILED = "failed"
@@ -94,9 +94,7 @@ class CommitBuilds:
         if end.status == 0 and not missing:
             return _keep(tree.folder, recipe.keep, kept)
         said = f"does not build: {end.reason}" if end.status else f"the build left no {missing[0]}"
-        part = failed.with_name(f"{failed.name}.part")
-        part.write_text(f"{said} ({log})")
-        part.replace(failed)
+        write_whole(failed, f"{said} ({log})")
         return Skipped(failed.read_text())
 
 

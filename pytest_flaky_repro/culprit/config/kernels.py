@@ -12,6 +12,7 @@ from pathlib import Path
 from pytest_flaky_repro.culprit.build_command import run_build
 from pytest_flaky_repro.culprit.building import Skipped
 from pytest_flaky_repro.culprit.config.settling import Settled, SourceTree, build_environment
+from pytest_flaky_repro.culprit.disk import write_whole
 from pytest_flaky_repro.errors import InfrastructureError
 
 _FAILED = "failed"
@@ -66,13 +67,13 @@ class KernelStore:
             home.mkdir(parents=True, exist_ok=True)
             self.objects.mkdir(parents=True, exist_ok=True)
             built.unlink(missing_ok=True)  # an older kernel is never taken for this one
-            _write(self.objects / ".config", settled.text)
-            _write(home / "config", settled.text)
+            write_whole(self.objects / ".config", settled.text)
+            write_whole(home / "config", settled.text)
             command = self.tree.make(self.objects, f"-j{self.jobs}", self.target)
             log = home / "build.log"
             end = run_build(["nice", *command], self.objects, build_environment(), log)
             if end.status != 0:
-                _write(failed, f"does not build: {end.reason} ({log})")
+                write_whole(failed, f"does not build: {end.reason} ({log})")
                 return Skipped(failed.read_text())
             return self._keep(built, image, log)
         except OSError as error:
@@ -91,12 +92,6 @@ class KernelStore:
         shutil.copyfile(built, part)
         part.replace(image)
         return image
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, errors="surrogateescape")
-    part.replace(path)
 
 
 def fingerprint(source: Path) -> str:

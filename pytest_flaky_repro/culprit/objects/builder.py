@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytest_flaky_repro.culprit.building import Image, Shape, Skipped
 from pytest_flaky_repro.culprit.candidates import Candidate, Subset
-from pytest_flaky_repro.culprit.disk import writing
+from pytest_flaky_repro.culprit.disk import write_whole, writing
 from pytest_flaky_repro.culprit.objects.linking import Linker, LinkFailed
 from pytest_flaky_repro.culprit.objects.pairs import Pair
 from pytest_flaky_repro.culprit.objects.store import ObjectStore, digest_of
@@ -72,10 +72,10 @@ class ObjectsBuilder:
         try:
             image = self.mix(subset.names)
         except LinkFailed as error:
-            _write(record, {"skipped": str(error)})
+            write_whole(record, json.dumps({"skipped": str(error)}))
             return Skipped(str(error))
         kept = self._keep(image)
-        _write(record, {"image": kept.name, "bad": subset.names})
+        write_whole(record, json.dumps({"image": kept.name, "bad": subset.names}))
         return Image.of(kernel=kept)
 
     def mix(self, bad: Sequence[str]) -> Path:
@@ -127,9 +127,3 @@ class ObjectsBuilder:
         if not kept.exists():
             kept.hardlink_to(images.path(digest))
         return kept
-
-
-def _write(path: Path, record: object) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record))
-    part.replace(path)

@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_flaky_repro.culprit.build_end import BuildEnd, first_error, obstacle_in
+from pytest_flaky_repro.culprit.disk import write_whole
 from pytest_flaky_repro.culprit.objects import failures
 from pytest_flaky_repro.culprit.objects.configuring import configure
 from pytest_flaky_repro.culprit.objects.kbuild import ANOTHER_DISK, Kbuild
@@ -93,7 +94,7 @@ class FullBuilds:
                 )
             good = {name: self.store.put(self.kbuild.tree / name) for name in present}
             record = {"objects": good, "members": sorted(archive_members(self.kbuild.tree))}
-            _write(stamp, record)
+            write_whole(stamp, json.dumps(record, indent=1))
             self.say(f"  {len(good)} objects in {time.monotonic() - began:.0f} s")
         record = json.loads(stamp.read_text())
         return record["objects"], frozenset(record["members"])
@@ -109,7 +110,7 @@ class FullBuilds:
             began = time.monotonic()
             self.say(f"building {len(left)} objects bad")
             record |= self._build_bad(left)
-            _write(stamp, record)
+            write_whole(stamp, json.dumps(record, indent=1))
             self._started.unlink(missing_ok=True)
             built = sum(record[name]["digest"] is not None for name in left)
             self.say(f"  {built} objects in {time.monotonic() - began:.0f} s")
@@ -265,9 +266,3 @@ def _libraries(tree: Path) -> list[Path]:
     text = command.read_text() if command.exists() else ""
     group = re.search(r"--start-group (?P<libraries>.*?)--end-group", text)
     return [tree / name for name in group["libraries"].split()] if group else []
-
-
-def _write(path: Path, record: object) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(record, indent=1))
-    part.replace(path)

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from pytest_flaky_repro.culprit.disk import write_whole
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -41,9 +43,7 @@ class Objects:
 
     def write(self, path: Path) -> None:
         record: dict[str, Any] = asdict(self) | {"members": sorted(self.members)}
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1))
-        part.replace(path)
+        write_whole(path, json.dumps(record, indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Objects:
